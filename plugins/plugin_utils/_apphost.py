@@ -1,0 +1,547 @@
+# Copyright (c) 2026 the webfarm.iis authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# FOR INTERNAL COLLECTION USE ONLY
+# Interfaces may change in any release, even a bugfix release.
+"""IIS configuration files: providers, protected values, locations, sites; byte-exact changes of attribute values.
+
+A file is read twice: by lxml, which decides what is well-formed, and by a small tokenizer, which knows where every
+attribute value stands in the text. Both must see the same elements and attributes in the same order, otherwise the
+file is refused.
+
+**Attribute path**, the same words as the target uses: relative to ``configuration``, elements joined by ``/``, the
+attribute last as ``@name``. An element is its qualified name and a predicate from the first of the attributes name,
+path, id, key that it has. Siblings with the same label get ``[k]``, counted from 1.
+
+What the target refuses is refused here as well: UTF-16 and other encodings, a root element other than
+``configuration``, document types, elements nested deeper than 128, a provider declared twice. ``lenient=True`` reads
+UTF-16 and any root element, for files that never go to a server.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import typing as t
+from bisect import bisect_right
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ansible_collections.webfarm.iis.plugins.plugin_utils._protection import (
+    Kind,
+    is_protected,
+    kind_of_type,
+    split_value,
+)
+from ansible_collections.webfarm.iis.plugins.plugin_utils._xml import XmlError, parse_utf8
+
+MAXIMUM_BYTES = 64 * 1024 * 1024
+MAXIMUM_DEPTH = 128
+
+# The attributes that tell collection elements apart, in this order; the same list as in module_utils/_Configuration.cs.
+_IDENTITY = ("name", "path", "id", "key")
+
+_WAS_ONLY = frozenset({"iiswaskey", "iiscngwaskey"})
+
+
+class ConfigurationError(ValueError):
+    """A configuration file that cannot be used. ``line`` is 0 where no line is to blame."""
+
+    def __init__(self, file: str, line: int, reason: str) -> None:
+        super().__init__(f"{file}, line {line}: {reason}" if line else f"{file}: {reason}")
+        self.file = file
+        self.line = line
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Provider:
+    """One entry of configProtectedData/providers. ``path`` is the path of its element."""
+
+    name: str
+    type: str
+    kind: Kind
+    container: str
+    use_oaep: bool
+    session_key: str | None = field(repr=False)
+    line: int
+    path: str
+
+    @property
+    def was_only(self) -> bool:
+        """Is its container one that only WAS may open?"""
+        return self.container.casefold() in _WAS_ONLY
+
+
+@dataclass(frozen=True)
+class ProtectedValue:
+    """An attribute ``[enc:Provider:data:enc]``. Provider and data are None where the value is malformed."""
+
+    path: str
+    line: int
+    provider: str | None
+    data: str | None = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Location:
+    """A location tag: its path (may be empty), element path and line."""
+
+    location: str
+    path: str
+    line: int
+
+
+@dataclass(frozen=True)
+class Site:
+    """A site: name, bindings as (protocol, bindingInformation), application pools with the root application's first."""
+
+    name: str
+    bindings: tuple[tuple[str, str], ...]
+    pools: tuple[str, ...]
+
+
+class _Attribute:
+    __slots__ = ("end", "line", "name", "owner", "start", "value")
+
+    def __init__(self, owner: _Element, name: str, value: str, start: int, end: int, line: int) -> None:
+        self.owner = owner
+        self.name = name
+        self.value = value
+        self.start = start  # of the raw value in the text, behind its quote
+        self.end = end
+        self.line = line
+
+    @property
+    def path(self) -> str:
+        owner = self.owner.path
+        return f"{owner}/@{self.name}" if owner else f"@{self.name}"
+
+
+class _Element:
+    __slots__ = ("attributes", "children", "label", "line", "name", "path")
+
+    def __init__(self, name: str, line: int) -> None:
+        self.name = name
+        self.line = line
+        self.label = name
+        self.path = ""
+        self.attributes: list[_Attribute] = []
+        self.children: list[_Element] = []
+
+    def get(self, name: str) -> str | None:
+        for attribute in self.attributes:
+            if attribute.name == name:
+                return attribute.value
+        return None
+
+    def at(self, steps: str) -> list[_Element]:
+        found = [self]
+        for step in steps.split("/"):
+            found = [child for element in found for child in element.children if child.name == step]
+        return found
+
+
+@dataclass(repr=False)
+class Configuration:
+    """A parsed file. ``content`` is kept as it is; nothing is ever re-serialised."""
+
+    name: str
+    content: bytes
+    encoding: str
+    providers: tuple[Provider, ...]
+    values: tuple[ProtectedValue, ...]
+    locations: tuple[Location, ...]
+    sites: tuple[Site, ...]
+    pools: tuple[str, ...]
+    _text: str
+    _bom: bytes
+    _attributes: list[_Attribute]
+
+    def __repr__(self) -> str:
+        return f"<Configuration {self.name} {len(self.content)} bytes, {len(self.values)} protected values>"
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.content).hexdigest()
+
+    def provider(self, name: str | None) -> Provider | None:
+        """The provider of that name; the case does not matter, real files mix it."""
+        if name is not None:
+            for provider in self.providers:
+                if provider.name.casefold() == name.casefold():
+                    return provider
+        return None
+
+    def containers(self) -> tuple[str, ...]:
+        """The containers that the protected values of this file need, each once, in order of first use."""
+        found: dict[str, str] = {}
+        for value in self.values:
+            provider = self.provider(value.provider)
+            if provider is not None and provider.container:
+                found.setdefault(provider.container.casefold(), provider.container)
+        return tuple(found.values())
+
+    def get(self, path: str) -> str:
+        """The value of the attribute at *path*. Raises :class:`ConfigurationError` where there is none."""
+        return self._find(path).value
+
+    def paths(self) -> list[str]:
+        """The paths of all attributes in document order."""
+        return [attribute.path for attribute in self._attributes]
+
+    def _find(self, path: str) -> _Attribute:
+        found = [attribute for attribute in self._attributes if attribute.path == path]
+        if not found:
+            raise ConfigurationError(self.name, 0, f"there is no attribute {path}")
+        if len(found) > 1:
+            raise ConfigurationError(
+                self.name, found[1].line, f"{path} is not unique, it stands in line {found[0].line} as well"
+            )
+        return found[0]
+
+    def replace(self, changes: t.Mapping[str, str]) -> bytes:
+        """The file with other attribute values (by attribute path); every other byte stays.
+
+        The result is parsed again and compared, so that a change can never touch anything else. Raises
+        :class:`ConfigurationError` for a path that is not there and for a text that XML cannot hold.
+        """
+        spots = sorted(((self._find(path), value) for path, value in changes.items()), key=lambda spot: spot[0].start)
+        pieces: list[str] = []
+        position = 0
+        for attribute, value in spots:
+            pieces.append(self._text[position : attribute.start])
+            # An unchanged value keeps its spelling, character references included.
+            raw = self._text[attribute.start : attribute.end]
+            pieces.append(
+                raw if value == attribute.value else _escape(value, self._text[attribute.start - 1], self.encoding)
+            )
+            position = attribute.end
+        pieces.append(self._text[position:])
+        try:
+            content = self._bom + "".join(pieces).encode(self.encoding, "strict")
+        except UnicodeEncodeError:
+            raise ConfigurationError(
+                self.name, 0, "a new value cannot be written in the encoding of the file"
+            ) from None
+        self._compare(parse(content, self.name, lenient=True), {id(attribute): value for attribute, value in spots})
+        return content
+
+    def _compare(self, other: Configuration, changed: dict[int, str]) -> None:
+        same = len(self._attributes) == len(other._attributes)
+        for mine, theirs in zip(self._attributes, other._attributes, strict=False):
+            expected = changed.get(id(mine), mine.value)
+            same = (
+                same and mine.name == theirs.name and mine.owner.name == theirs.owner.name and theirs.value == expected
+            )
+        if not same:
+            raise ConfigurationError(self.name, 0, "a new value cannot be written: XML would read it back differently")
+
+
+def _escape(value: str, quote: str, encoding: str) -> str:
+    pieces = []
+    for character in value:
+        if character in "&<>" or character == quote:
+            pieces.append({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&apos;"}[character])
+        elif character in "\t\n\r" or (encoding == "ascii" and ord(character) > 126):
+            pieces.append(f"&#x{ord(character):X};")
+        else:
+            pieces.append(character)
+    return "".join(pieces)
+
+
+# --- decoding -------------------------------------------------------------------------------------------------------
+
+_DECLARATION = re.compile(r"<\?xml\s[^?]*?encoding\s*=\s*(?:\"([^\"]*)\"|'([^']*)')")
+
+
+def _decode(content: bytes, name: str, lenient: bool) -> tuple[str, str, bytes]:
+    """Text, codec and byte-order mark."""
+    if not content:
+        raise ConfigurationError(name, 0, "the file is empty")
+    if len(content) > MAXIMUM_BYTES:
+        raise ConfigurationError(name, 0, f"the file has {len(content)} bytes, more than {MAXIMUM_BYTES}")
+    encoding, bom = "utf-8", b""
+    for mark, codec in ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be")):
+        if content.startswith(mark):
+            encoding, bom = codec, mark
+    if not bom and content[:2].count(0) == 1:
+        encoding = "utf-16-be" if content[0] == 0 else "utf-16-le"
+    if encoding != "utf-8" and not lenient:
+        raise ConfigurationError(name, 1, "the file is UTF-16; IIS writes UTF-8: save it as UTF-8 and try again")
+    try:
+        text = content[len(bom) :].decode(encoding, "strict")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, len(bom) + error.start) + 1
+        shown = "UTF-8" if encoding == "utf-8" else "UTF-16"
+        raise ConfigurationError(name, line, f"the file is not valid {shown}: save it as UTF-8 and try again") from None
+    declared = _DECLARATION.match(text)
+    said = (declared.group(1) or declared.group(2) or "").lower() if declared else ""
+    accepted = {"", "utf-8", "us-ascii"} if encoding == "utf-8" else {"", "utf-16"}
+    if said not in accepted:
+        shown = (declared.group(1) or declared.group(2)) if declared else ""
+        reason = f"the XML declaration says encoding '{shown}'; IIS writes UTF-8: save it as UTF-8 and try again"
+        raise ConfigurationError(name, 1, reason)
+    return text, "ascii" if said == "us-ascii" and text.isascii() else encoding, bom
+
+
+# --- tokenizer ------------------------------------------------------------------------------------------------------
+
+_NAME = r"[^\s<>/=\"'&?!]+"
+_MARKUP = re.compile(
+    rf"<!--.*?-->|<!\[CDATA\[.*?\]\]>|<\?.*?\?>|</({_NAME})\s*>|<({_NAME})((?:[^<>\"']|\"[^<\"]*\"|'[^<']*')*)>",
+    re.DOTALL,
+)
+_ATTRIBUTE = re.compile(rf"\s+({_NAME})\s*=\s*(?:\"([^<\"]*)\"|'([^<']*)')", re.DOTALL)
+_REFERENCE = re.compile(r"&(?:#x([0-9a-fA-F]+)|#([0-9]+)|(lt|gt|amp|quot|apos));")
+_SPACE = re.compile(r"\r\n|[\r\n\t]")
+_ENTITIES = {"lt": "<", "gt": ">", "amp": "&", "quot": '"', "apos": "'"}
+
+
+def _unescape(raw: str) -> str:
+    """The value of an attribute as XML defines it: line ends and tabs are spaces, references are resolved."""
+    if "&" not in raw and not _SPACE.search(raw):
+        return raw
+
+    def one(match: re.Match[str]) -> str:
+        if match.group(3):
+            return _ENTITIES[match.group(3)]
+        return chr(int(match.group(1), 16) if match.group(1) else int(match.group(2)))
+
+    return _REFERENCE.sub(one, _SPACE.sub(" ", raw))
+
+
+class _Reader:
+    """The tokenizer: builds the tree with positions. It trusts that lxml has found the text well-formed."""
+
+    def __init__(self, text: str, name: str) -> None:
+        self.text = text
+        self.name = name
+        self.line_starts = [0] + [match.end() for match in re.finditer(r"\r\n|\r|\n", text)]
+        self.order: list[_Element] = []
+        self.attributes: list[_Attribute] = []
+
+    def line(self, offset: int) -> int:
+        return bisect_right(self.line_starts, offset)
+
+    def lost(self, offset: int) -> ConfigurationError:
+        return ConfigurationError(self.name, self.line(offset), "the place of an element in the text cannot be found")
+
+    def read(self) -> _Element:
+        stack: list[_Element] = []
+        root: _Element | None = None
+        position = self.text.find("<")
+        while position >= 0:
+            match = _MARKUP.match(self.text, position)
+            if not match:
+                raise self.lost(position)
+            if match.group(2):
+                element = self._element(match)
+                if stack:
+                    stack[-1].children.append(element)
+                elif root is None:
+                    root = element
+                else:
+                    raise self.lost(position)
+                if not match.group(0).endswith("/>"):
+                    stack.append(element)
+                if len(stack) > MAXIMUM_DEPTH:
+                    raise ConfigurationError(
+                        self.name, element.line, f"elements are nested deeper than {MAXIMUM_DEPTH}"
+                    )
+            elif match.group(1) and (not stack or stack.pop().name != match.group(1)):
+                raise self.lost(position)
+            position = self.text.find("<", match.end())
+        if root is None or stack:
+            raise self.lost(len(self.text))
+        _label(root)
+        return root
+
+    def _element(self, match: re.Match[str]) -> _Element:
+        element = _Element(match.group(2), self.line(match.start()))
+        position = match.start(3)
+        end = match.end(3)
+        while True:
+            found = _ATTRIBUTE.match(self.text, position, end)
+            if not found:
+                break
+            group = 2 if found.group(2) is not None else 3
+            value = _unescape(found.group(group))
+            line = self.line(found.start(1))
+            element.attributes.append(
+                _Attribute(element, found.group(1), value, found.start(group), found.end(group), line)
+            )
+            position = found.end()
+        if self.text[position:end].strip() not in ("", "/"):
+            raise self.lost(position)
+        self.order.append(element)
+        self.attributes += element.attributes
+        return element
+
+
+def _predicate(element: _Element) -> str:
+    for name in _IDENTITY:
+        value = element.get(name)
+        if value is None:
+            continue
+        quote = "'"
+        if "'" in value:
+            if '"' in value:
+                value = value.replace("'", "&apos;")
+            else:
+                quote = '"'
+        return f"{element.name}[@{name}={quote}{value}{quote}]"
+    return element.name
+
+
+def _label(root: _Element) -> None:
+    """Paths for all elements, without recursion."""
+    pending = [root]
+    while pending:
+        parent = pending.pop()
+        counts: dict[str, int] = {}
+        for child in parent.children:
+            child.label = _predicate(child)
+            counts[child.label] = counts.get(child.label, 0) + 1
+        seen: dict[str, int] = {}
+        for child in parent.children:
+            label = child.label
+            if counts[label] > 1:
+                seen[label] = seen.get(label, 0) + 1
+                label = f"{label}[{seen[label]}]"
+            child.path = f"{parent.path}/{label}" if parent.path else label
+        pending += parent.children
+
+
+# --- parsing --------------------------------------------------------------------------------------------------------
+
+
+def _qualified(node: t.Any, tag: str, prefixes: t.Mapping[str | None, str]) -> set[str]:
+    """The spellings that an lxml name may have in the text."""
+    if not tag.startswith("{"):
+        return {tag}
+    space, dummy, local = tag[1:].partition("}")
+    names = {f"{prefix}:{local}" if prefix else local for prefix, uri in prefixes.items() if uri == space}
+    if space == "http://www.w3.org/XML/1998/namespace":
+        names.add(f"xml:{local}")
+    return names
+
+
+def _cross_check(root: t.Any, reader: _Reader) -> None:
+    """lxml and the tokenizer must agree on every element, attribute and value."""
+    nodes = [node for node in root.iter() if isinstance(node.tag, str)]
+    if len(nodes) != len(reader.order):
+        raise ConfigurationError(reader.name, 0, "the places of the elements in the text cannot be found")
+    for node, element in zip(nodes, reader.order, strict=True):
+        prefixes = node.nsmap
+        mine = [a for a in element.attributes if a.name != "xmlns" and not a.name.startswith("xmlns:")]
+        theirs = list(node.attrib.items())
+        same = element.name in _qualified(node, node.tag, prefixes) and len(mine) == len(theirs)
+        for attribute, (name, value) in zip(mine, theirs, strict=False):
+            same = same and attribute.name in _qualified(node, name, prefixes) and attribute.value == value
+        if not same:
+            raise ConfigurationError(
+                reader.name, element.line, f"the attributes of <{element.name}> cannot be found in the text"
+            )
+
+
+def _providers(root: _Element, name: str) -> tuple[Provider, ...]:
+    found: dict[str, Provider] = {}
+    for element in root.at("configProtectedData/providers/add"):
+        provider = Provider(
+            name=element.get("name") or "",
+            type=element.get("type") or "",
+            kind=kind_of_type(element.get("type") or ""),
+            container=element.get("keyContainerName") or "",
+            use_oaep=(element.get("useOAEP") or "").casefold() == "true",
+            session_key=element.get("sessionKey"),
+            line=element.line,
+            path=element.path,
+        )
+        other = found.setdefault(provider.name.casefold(), provider)
+        if other is not provider:
+            reason = (
+                f"provider '{provider.name}' is declared again, first in line {other.line}; "
+                "IIS refuses such a file: remove one of them"
+            )
+            raise ConfigurationError(name, provider.line, reason)
+    return tuple(found.values())
+
+
+def _values(attributes: t.Iterable[_Attribute]) -> tuple[ProtectedValue, ...]:
+    found = []
+    for attribute in attributes:
+        if not is_protected(attribute.value):
+            continue
+        provider, data = split_value(attribute.value)
+        if data != "":  # an empty one is a default of the schema, not a secret
+            found.append(ProtectedValue(attribute.path, attribute.line, provider, data))
+    return tuple(found)
+
+
+def _sites(root: _Element) -> tuple[Site, ...]:
+    common = "DefaultAppPool"
+    for element in root.at("system.applicationHost/sites/applicationDefaults"):
+        common = element.get("applicationPool") or common
+    sites = []
+    for site in root.at("system.applicationHost/sites/site"):
+        inherited = common
+        for element in site.at("applicationDefaults"):
+            inherited = element.get("applicationPool") or inherited
+        pools: list[str] = []
+        for application in site.at("application"):
+            pool = application.get("applicationPool") or inherited
+            pools.insert(0 if application.get("path") == "/" else len(pools), pool)
+        bindings = tuple(
+            (b.get("protocol") or "", b.get("bindingInformation") or "") for b in site.at("bindings/binding")
+        )
+        sites.append(Site(site.get("name") or "", bindings, tuple(pools)))
+    return tuple(sites)
+
+
+def parse(content: bytes, name: str, *, lenient: bool = False) -> Configuration:
+    """Parse the bytes of a configuration file. *name* is used in messages and results.
+
+    Raises :class:`ConfigurationError` with file, line and reason.
+    """
+    text, encoding, bom = _decode(content, name, lenient)
+    try:
+        root = parse_utf8(text.encode("utf-8"))
+    except XmlError as error:
+        raise ConfigurationError(name, error.line, error.reason) from None
+    reader = _Reader(text, name)
+    tree = reader.read()
+    _cross_check(root, reader)
+    if tree.name != "configuration" and not lenient:
+        raise ConfigurationError(
+            name, tree.line, f"the root element is <{tree.name}>, an IIS configuration has <configuration>"
+        )
+    return Configuration(
+        name=name,
+        content=content,
+        encoding=encoding,
+        providers=_providers(tree, name),
+        values=_values(reader.attributes),
+        locations=tuple(Location(e.get("path") or "", e.path, e.line) for e in tree.at("location")),
+        sites=_sites(tree),
+        pools=tuple(pool.get("name") or "" for pool in tree.at("system.applicationHost/applicationPools/add")),
+        _text=text,
+        _bom=bom,
+        _attributes=reader.attributes,
+    )
+
+
+def load(path: str | Path, *, lenient: bool = False) -> Configuration:
+    """Read and parse a file; messages name it by its whole path, results by its file name."""
+    source = Path(path)
+    try:
+        if source.stat().st_size > MAXIMUM_BYTES:
+            raise ConfigurationError(str(source), 0, f"the file is larger than {MAXIMUM_BYTES} bytes")
+        content = source.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(str(source), 0, f"the file cannot be read: {error.strerror}") from None
+    try:
+        return parse(content, source.name, lenient=lenient)
+    except ConfigurationError as error:
+        raise ConfigurationError(str(source), error.line, error.reason) from None
