@@ -87,6 +87,8 @@ namespace ansible_collections.webfarm.iis.plugins.module_utils._Configuration
         public WebfarmBinding[] Bindings { get; internal set; }
         /// <summary>Application pools of the site's applications, the root application first.</summary>
         public string[] Pools { get; internal set; }
+        /// <summary>Physical paths of the site's virtual directories, as written.</summary>
+        public string[] Folders { get; internal set; }
     }
 
     public class WebfarmRedirection
@@ -108,18 +110,38 @@ namespace ansible_collections.webfarm.iis.plugins.module_utils._Configuration
         public WebfarmProvider[] Providers { get; internal set; }
         /// <summary>Protected values in document order, without the empty form [enc:X::enc].</summary>
         public WebfarmProtectedValue[] Values { get; internal set; }
+        /// <summary>Sections that ASP.NET encrypted as a whole (configProtectionProvider); Data is null.</summary>
+        public WebfarmProtectedValue[] Sections { get; internal set; }
         public WebfarmSite[] Sites { get; internal set; }
         public string[] Pools { get; internal set; }
         internal string Text;
         internal List<Attribute> Attributes;
         internal List<Element> Elements;
+        private WebfarmConfigurationFile parent;
 
         /// <summary>The provider of that name (the case does not matter, real files mix it), or null.</summary>
         public WebfarmProvider Provider(string name)
         {
             foreach (WebfarmProvider provider in Providers)
                 if (String.Equals(provider.Name, name, StringComparison.OrdinalIgnoreCase)) return provider;
-            return null;
+            return parent == null ? null : parent.Provider(name);
+        }
+
+        /// <summary>
+        /// The same content with providers that it does not declare itself taken from another file: web.config and administration.config
+        /// use those of applicationHost.config.
+        /// </summary>
+        public WebfarmConfigurationFile Under(WebfarmConfigurationFile other)
+        {
+            WebfarmConfigurationFile copy = (WebfarmConfigurationFile)MemberwiseClone();
+            copy.parent = other;
+            return copy;
+        }
+
+        /// <summary>Whether the file itself declares the provider.</summary>
+        internal bool Declares(WebfarmProvider provider)
+        {
+            return Array.IndexOf(Providers, provider) >= 0;
         }
 
         /// <summary>Paths and lines of every attribute whose value the parser saw; for edits.</summary>
@@ -476,9 +498,18 @@ namespace ansible_collections.webfarm.iis.plugins.module_utils._Configuration
         private static void ReadValues(WebfarmConfigurationFile file)
         {
             List<WebfarmProtectedValue> values = new List<WebfarmProtectedValue>();
+            List<WebfarmProtectedValue> sections = new List<WebfarmProtectedValue>();
             foreach (WebfarmConfigurationFile.Attribute attribute in file.Attributes)
             {
                 string text = attribute.Value;
+                if (attribute.Name == "configProtectionProvider" && text.Length > 0)
+                {
+                    WebfarmProtectedValue section = new WebfarmProtectedValue();
+                    section.Path = attribute.Path;
+                    section.Line = attribute.Line;
+                    section.Provider = text;
+                    sections.Add(section);
+                }
                 if (!text.StartsWith("[enc:", StringComparison.Ordinal) || !text.EndsWith(":enc]", StringComparison.Ordinal)) continue;
                 WebfarmProtectedValue value = new WebfarmProtectedValue();
                 value.Path = attribute.Path;
@@ -494,6 +525,7 @@ namespace ansible_collections.webfarm.iis.plugins.module_utils._Configuration
                 values.Add(value);
             }
             file.Values = values.ToArray();
+            file.Sections = sections.ToArray();
         }
 
         private static void ReadSites(WebfarmConfigurationFile file, WebfarmConfigurationFile.Element root)
@@ -514,13 +546,17 @@ namespace ansible_collections.webfarm.iis.plugins.module_utils._Configuration
                 foreach (WebfarmConfigurationFile.Element defaults in element.At("applicationDefaults"))
                     inherited = defaults.Get("applicationPool") ?? inherited;
                 List<string> used = new List<string>();
+                List<string> folders = new List<string>();
                 foreach (WebfarmConfigurationFile.Element application in element.At("application"))
                 {
+                    foreach (WebfarmConfigurationFile.Element directory in application.At("virtualDirectory"))
+                        if (!String.IsNullOrEmpty(directory.Get("physicalPath"))) folders.Add(directory.Get("physicalPath"));
                     string pool = application.Get("applicationPool") ?? inherited;
                     if (application.Get("path") == "/") used.Insert(0, pool);
                     else used.Add(pool);
                 }
                 site.Pools = used.ToArray();
+                site.Folders = folders.ToArray();
                 List<WebfarmBinding> bindings = new List<WebfarmBinding>();
                 foreach (WebfarmConfigurationFile.Element binding in element.At("bindings/binding"))
                     bindings.Add(BindingOf(binding.Get("protocol") ?? "", binding.Get("bindingInformation") ?? ""));

@@ -739,11 +739,24 @@ namespace ansible_collections.webfarm.iis.plugins.module_utils._Protection
         /// </summary>
         public static WebfarmReencrypted Reencrypt(WebfarmConfigurationFile file, WebfarmKeySet candidates)
         {
+            return Reencrypt(file, candidates, null, null);
+        }
+
+        /// <summary>
+        /// The same for a file that takes providers from another one (see WebfarmConfigurationFile.Under), which changes as well: values of
+        /// such providers are encrypted with what the other file is going to hold, unless they open with that already.
+        /// </summary>
+        /// <param name="before">the other file as it is; null: there is none</param>
+        /// <param name="after">the other file as it is going to be</param>
+        public static WebfarmReencrypted Reencrypt(WebfarmConfigurationFile file, WebfarmKeySet candidates,
+            WebfarmConfigurationFile before, WebfarmConfigurationFile after)
+        {
             Dictionary<string, string> edits = new Dictionary<string, string>();
             List<string> done = new List<string>(), lost = new List<string>(), providers = new List<string>();
             Dictionary<string, SafeCryptKey> sessions = new Dictionary<string, SafeCryptKey>(StringComparer.OrdinalIgnoreCase);
-            using (Opener present = new Opener(file, null))
-            using (Opener coming = new Opener(file, candidates))
+            WebfarmConfigurationFile now = file.Under(before), then = file.Under(after);
+            using (Opener present = new Opener(now, null))
+            using (Opener coming = new Opener(then, candidates))
             {
                 try
                 {
@@ -757,20 +770,28 @@ namespace ansible_collections.webfarm.iis.plugins.module_utils._Protection
                     }
                     foreach (WebfarmProtectedValue value in file.Values)
                     {
-                        WebfarmProvider provider = value.Provider == null ? null : file.Provider(value.Provider);
-                        if (provider == null || !candidates.Blobs.ContainsKey(provider.Container) || (provider.Kind != "aes" && provider.Kind != "rsa")) continue;
+                        WebfarmProvider old = value.Provider == null ? null : now.Provider(value.Provider);
+                        WebfarmProvider provider = value.Provider == null ? null : then.Provider(value.Provider);
+                        if (old == null || (old.Kind != "aes" && old.Kind != "rsa")) continue;
+                        bool own = file.Declares(old), affected = candidates.Blobs.ContainsKey(old.Container);
+                        if (own && !affected) continue;
+                        if (!own && Opens(coming, value)) continue;
+                        // A value that the new key opens already: somebody brought it here before the key.
                         Outcome outcome = present.Open(value);
+                        if (outcome.Verdict != "ok") outcome = coming.Open(value);
                         using (outcome.Buffer)
                         {
-                            if (outcome.Verdict != "ok")
+                            if (outcome.Verdict != "ok" || provider == null)
                             {
-                                lost.Add(value.Path);
+                                if (affected || outcome.Verdict == "ok") lost.Add(value.Path);
                                 continue;
                             }
+                            string text;
                             // Of a direct RSA value every byte is kept: its layout is IIS's own business.
-                            byte[] data = provider.Kind == "rsa" ? coming.EncryptRsa(provider, outcome.Buffer.Bytes, 0, outcome.Whole)
-                                : Opener.EncryptAes(sessions[provider.Name], outcome.Buffer.Bytes, outcome.Start, outcome.Length);
-                            edits.Add(value.Path, Opener.Value(provider, data));
+                            if (provider.Kind == "rsa" && old.Kind == "rsa") text = Opener.Value(provider, coming.EncryptRsa(provider, outcome.Buffer.Bytes, 0, outcome.Whole));
+                            else if (!own) text = coming.Encrypt(provider, outcome.Buffer.Bytes, outcome.Start, outcome.Length);
+                            else text = Opener.Value(provider, Opener.EncryptAes(sessions[provider.Name], outcome.Buffer.Bytes, outcome.Start, outcome.Length));
+                            edits.Add(value.Path, text);
                             done.Add(value.Path);
                         }
                     }
@@ -785,8 +806,34 @@ namespace ansible_collections.webfarm.iis.plugins.module_utils._Protection
             result.Values = done.ToArray();
             result.Lost = lost.ToArray();
             result.Providers = providers.ToArray();
-            Compare(file, null, WebfarmConfiguration.Parse(result.Bytes, file.Name), candidates, new HashSet<string>(lost));
+            CompareDone(now, then, candidates, WebfarmConfiguration.Parse(result.Bytes, file.Name).Under(after), new HashSet<string>(done));
             return result;
+        }
+
+        private static bool Opens(Opener opener, WebfarmProtectedValue value)
+        {
+            Outcome outcome = opener.Open(value);
+            if (outcome.Buffer != null) outcome.Buffer.Dispose();
+            return outcome.Verdict == "ok";
+        }
+
+        // Every value that was encrypted anew says what the old one said, with the present keys or with the new ones.
+        private static void CompareDone(WebfarmConfigurationFile now, WebfarmConfigurationFile then, WebfarmKeySet candidates, WebfarmConfigurationFile result,
+            HashSet<string> done)
+        {
+            using (Opener present = new Opener(now, null))
+            using (Opener coming = new Opener(then, candidates))
+            using (Opener written = new Opener(result, candidates))
+            {
+                for (int i = 0; i < now.Values.Length; i++)
+                {
+                    if (!done.Contains(now.Values[i].Path)) continue;
+                    Outcome old = present.Open(now.Values[i]);
+                    if (old.Verdict != "ok") old = coming.Open(now.Values[i]);
+                    if (now.Values[i].Path != result.Values[i].Path || !SameValue(old, written.Open(result.Values[i]), now.Values[i], result.Values[i]))
+                        throw new InvalidOperationException(String.Format("the new file does not open to the same text at {0}", now.Values[i].Path));
+                }
+            }
         }
 
         /// <summary>

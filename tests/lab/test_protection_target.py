@@ -18,13 +18,21 @@ from xml.sax.saxutils import quoteattr
 
 import ansible
 import pytest
+
 from ansible_collections.webfarm.iis.plugins.plugin_utils import _apphost, _keyblob, _proof, _protection
 
 ROOT = Path(__file__).resolve().parents[2]
 CORPUS = ROOT.parent / "shared" / "corpus"
 UTILS = ("_KeyContainer", "_Configuration", "_Protection")
 MAIN, WAS, OAEP, FOREIGN = "webfarmTestMain", "iisWasKey", "webfarmTestOaep", "webfarmTestForeign"
-TEXTS = {"empty": "", "short": "x", "plain": "Test-Pass-1", "long": "y" * 300, "umlaut": "Grüße €", "surrogates": "🔑 key 𝒳"}
+TEXTS = {
+    "empty": "",
+    "short": "x",
+    "plain": "Test-Pass-1",
+    "long": "y" * 300,
+    "umlaut": "Grüße €",
+    "surrogates": "🔑 key 𝒳",
+}
 
 
 def b64(data: bytes) -> str:
@@ -32,21 +40,29 @@ def b64(data: bytes) -> str:
 
 
 def provider(name: str, kind: str, container: str, session: str = "", oaep: bool = False) -> str:
-    type_name = {"aes": "Microsoft.ApplicationHost.AesProtectedConfigurationProvider", "rsa": "",
-                 "cng": "Microsoft.ApplicationHost.CngProtectedConfigurationProvider", "odd": "Contoso.OwnProvider"}[kind]
+    type_name = {
+        "aes": "Microsoft.ApplicationHost.AesProtectedConfigurationProvider",
+        "rsa": "",
+        "cng": "Microsoft.ApplicationHost.CngProtectedConfigurationProvider",
+        "odd": "Contoso.OwnProvider",
+    }[kind]
     key = f' sessionKey="{session}"' if kind == "aes" else ""
-    return (f'      <add name="{name}" type="{type_name}" keyContainerName="{container}" useMachineContainer="true" '
-            f'useOAEP="{str(oaep).lower()}"{key} />\r\n')
+    return (
+        f'      <add name="{name}" type="{type_name}" keyContainerName="{container}" useMachineContainer="true" '
+        f'useOAEP="{str(oaep).lower()}"{key} />\r\n'
+    )
 
 
 def document(providers: str, values: dict[str, str]) -> bytes:
     pools = "".join(
-        f"      <add name={quoteattr(name)}>\r\n        <processModel password={quoteattr(value)} />\r\n      </add>\r\n" for name, value in values.items()
+        f"<add name={quoteattr(name)}>\r\n  <processModel password={quoteattr(value)} />\r\n</add>\r\n"
+        for name, value in values.items()
     )
     return (
         '<?xml version="1.0" encoding="UTF-8"?>\r\n<!-- [enc:AesProvider:commented:enc] -->\r\n<configuration>\r\n'
         f"  <configProtectedData>\r\n    <providers>\r\n{providers}    </providers>\r\n  </configProtectedData>\r\n"
-        f"  <system.applicationHost>\r\n    <applicationPools>\r\n{pools}    </applicationPools>\r\n  </system.applicationHost>\r\n</configuration>\r\n"
+        f"  <system.applicationHost>\r\n    <applicationPools>\r\n{pools}    </applicationPools>\r\n"
+        "  </system.applicationHost>\r\n</configuration>\r\n"
     ).encode()
 
 
@@ -86,7 +102,12 @@ def build(work: Work) -> None:
     for name, bits in ((MAIN, "2048"), (OAEP, "4096"), (FOREIGN, "2048"), ("webfarmTestSmall", "1024")):
         oracle(host, ["create", name, bits, "exportable"])
     main, foreign, oaep, small, was = oracle(
-        host, ["sessionkey", MAIN], ["sessionkey", FOREIGN], ["sessionkey", OAEP, "oaep", "256"], ["sessionkey", "webfarmTestSmall"], ["sessionkey", WAS],
+        host,
+        ["sessionkey", MAIN],
+        ["sessionkey", FOREIGN],
+        ["sessionkey", OAEP, "oaep", "256"],
+        ["sessionkey", "webfarmTestSmall"],
+        ["sessionkey", WAS],
     )
     values: dict[str, str] = {}
 
@@ -96,11 +117,16 @@ def build(work: Work) -> None:
 
     sets = {"Main": (MAIN, main, []), "Oaep": (OAEP, oaep, ["oaep"]), "Small": ("webfarmTestSmall", small, [])}
     for label, (container, session, extra) in sets.items():
-        made = oracle(host, *[["encrypt", "aes", container, session, *extra, text_argument(text)] for text in TEXTS.values()])
+        made = oracle(
+            host, *[["encrypt", "aes", container, session, *extra, text_argument(text)] for text in TEXTS.values()]
+        )
         for name, data in zip(TEXTS, made, strict=True):
             add(f"{label} {name}", "ok", f"[enc:{label}:{data}:enc]")
-    for name, data in zip(("plain", "surrogates"), oracle(
-        host, *[["encrypt", "rsa", MAIN, text_argument(TEXTS[name])] for name in ("plain", "surrogates")]), strict=True):
+    for name, data in zip(
+        ("plain", "surrogates"),
+        oracle(host, *[["encrypt", "rsa", MAIN, text_argument(TEXTS[name])] for name in ("plain", "surrogates")]),
+        strict=True,
+    ):
         add(f"rsa {name}", "ok", f"[enc:Direct:{data}:enc]")
     for layout in (["nul"], ["prefix"], ["nul", "prefix"]):
         (data,) = oracle(host, ["encrypt", "rsa", MAIN, *layout, text_argument("Layout-1")])
@@ -108,8 +134,11 @@ def build(work: Work) -> None:
             add(f"rsa {' '.join(layout)}", "ok", f"[enc:Direct:{data}:enc]")
     (wrong,) = oracle(host, ["encrypt", "rsa", FOREIGN, text_argument("x")])
     add("rsa foreign", "bad_data", f"[enc:Direct:{wrong}:enc]")
-    for name, data in zip(("plain", "empty"), oracle(
-        host, *[["encrypt", "cng", "iisCngWasKey", text_argument(TEXTS[name])] for name in ("plain", "empty")]), strict=True):
+    for name, data in zip(
+        ("plain", "empty"),
+        oracle(host, *[["encrypt", "cng", "iisCngWasKey", text_argument(TEXTS[name])] for name in ("plain", "empty")]),
+        strict=True,
+    ):
         add(f"cng {name}", "ok", f"[enc:Cng:{data}:enc]")
 
     # What is wrong with a value, and nothing else; the bytes are encrypted as they are.
@@ -156,26 +185,47 @@ def build(work: Work) -> None:
     values["plain text"] = "no secret"
     broken = bytearray(base64.b64decode(main))
     broken[40] ^= 0x55
-    providers = "".join((
-        provider("Main", "aes", MAIN, main), provider("Oaep", "aes", OAEP, oaep, True), provider("Small", "aes", "webfarmTestSmall", small),
-        # wrapped for another key pair
-        provider("Foreign", "aes", MAIN, foreign), provider("Direct", "rsa", MAIN), provider("Cng", "cng", "iisCngWasKey"),
-        provider("Odd", "odd", MAIN), provider("Without", "aes", MAIN), provider("Damaged", "aes", MAIN, b64(bytes(broken))),
-        provider("Absent", "aes", "webfarmTestAbsent", main),
-    ))
-    work.expected = {path.replace("'quote ' in the name'", '"quote \' in the name"'): verdict for path, verdict in work.expected.items()}
+    providers = "".join(
+        (
+            provider("Main", "aes", MAIN, main),
+            provider("Oaep", "aes", OAEP, oaep, True),
+            provider("Small", "aes", "webfarmTestSmall", small),
+            # wrapped for another key pair
+            provider("Foreign", "aes", MAIN, foreign),
+            provider("Direct", "rsa", MAIN),
+            provider("Cng", "cng", "iisCngWasKey"),
+            provider("Odd", "odd", MAIN),
+            provider("Without", "aes", MAIN),
+            provider("Damaged", "aes", MAIN, b64(bytes(broken))),
+            provider("Absent", "aes", "webfarmTestAbsent", main),
+        )
+    )
+    work.expected = {
+        path.replace("'quote ' in the name'", '"quote \' in the name"'): verdict
+        for path, verdict in work.expected.items()
+    }
     (work.folder / "all.config").write_bytes(document(providers, values))
 
     # A file that opens completely, for the edits: CNG value, AES values of both kinds, one direct RSA value.
     secret = oracle(
-        host, ["encrypt", "cng", "iisCngWasKey", text_argument("Cng-Secret-1")], ["encrypt", "aes", WAS, was, text_argument("Was-Secret-1")],
-        ["encrypt", "aes", MAIN, main, text_argument("Main-Secret-1")], ["encrypt", "rsa", WAS, text_argument("Rsa-Secret-1")],
+        host,
+        ["encrypt", "cng", "iisCngWasKey", text_argument("Cng-Secret-1")],
+        ["encrypt", "aes", WAS, was, text_argument("Was-Secret-1")],
+        ["encrypt", "aes", MAIN, main, text_argument("Main-Secret-1")],
+        ["encrypt", "rsa", WAS, text_argument("Rsa-Secret-1")],
     )
     clean = document(
-        provider("IISWASOnlyCngProvider", "cng", "iisCngWasKey") + provider("IISWASOnlyAesProvider", "aes", WAS, was)
-        + provider("AesProvider", "aes", MAIN, main) + provider("IISWASOnlyRsaProvider", "rsa", WAS),
-        {"Cng": f"[enc:IISWASOnlyCngProvider:{secret[0]}:enc]", "Was": f"[enc:IISWASOnlyAesProvider:{secret[1]}:enc]",
-         "Main": f"[enc:AesProvider:{secret[2]}:enc]", "Rsa": f"[enc:IISWASOnlyRsaProvider:{secret[3]}:enc]", "Plain": "not secret"},
+        provider("IISWASOnlyCngProvider", "cng", "iisCngWasKey")
+        + provider("IISWASOnlyAesProvider", "aes", WAS, was)
+        + provider("AesProvider", "aes", MAIN, main)
+        + provider("IISWASOnlyRsaProvider", "rsa", WAS),
+        {
+            "Cng": f"[enc:IISWASOnlyCngProvider:{secret[0]}:enc]",
+            "Was": f"[enc:IISWASOnlyAesProvider:{secret[1]}:enc]",
+            "Main": f"[enc:AesProvider:{secret[2]}:enc]",
+            "Rsa": f"[enc:IISWASOnlyRsaProvider:{secret[3]}:enc]",
+            "Plain": "not secret",
+        },
     )
     (work.folder / "clean.config").write_bytes(b"\xef\xbb\xbf" + clean)
 
@@ -191,15 +241,16 @@ REFUSED = {
     "root.config": (b"<other />", "<configuration>"),
     "deep.config": (b"<configuration>" + b"<a>" * 200 + b"</a>" * 200 + b"</configuration>", "deeper"),
     "twice.config": (
-        b'<configuration><configProtectedData><providers>\n<add name="A" type="" />\n<add name="a" type="" />\n</providers></configProtectedData></configuration>',
+        b'<configuration><configProtectedData><providers>\n<add name="A" type="" />\n<add name="a" type="" />\n'
+        b"</providers></configProtectedData></configuration>",
         "line 3",
     ),
 }
 
 
 @pytest.fixture(scope="module")
-def work(farm: Any) -> Work:
-    host = farm.host("web1")
+def work(pwsh_farm: Any) -> Work:
+    host = pwsh_farm.host("web1")
     host.reset()
     work = Work(host)
     build(work)
@@ -207,7 +258,11 @@ def work(farm: Any) -> Work:
         (work.folder / name).write_bytes(content)
     add_type = Path(ansible.__file__).parent / "module_utils" / "powershell" / "Ansible.ModuleUtils.AddType.psm1"
     unix = {"add_type": add_type, **{name: ROOT / "plugins" / "module_utils" / f"{name}.cs" for name in UTILS}}
-    corpus = sorted(path for folder in ("applicationHost", "administration", "redirection") for path in (CORPUS / folder).glob("*.config"))
+    corpus = sorted(
+        path
+        for folder in ("applicationHost", "administration", "redirection")
+        for path in (CORPUS / folder).glob("*.config")
+    )
     job = {
         "add_type": "Z:" + str(unix["add_type"]).replace("/", "\\"),
         "sources": ["Z:" + str(unix[name]).replace("/", "\\") for name in UTILS],
@@ -220,14 +275,17 @@ def work(farm: Any) -> Work:
         "changed": work.windows("changed.config"),
         "edited": work.windows("edited.config"),
         "set": {"path": path_of("Plain"), "provider": "AesProvider", "text": "Set-Secret <&\"'> 1"},
-        "edits": {path_of("Plain"): "a<b & \"c\" 'd'", "system.applicationHost/applicationPools/add[@name='Was']/@autoStart": "false"},
+        "edits": {
+            path_of("Plain"): "a<b & \"c\" 'd'",
+            "system.applicationHost/applicationPools/add[@name='Was']/@autoStart": "false",
+        },
         "corpus": ["Z:" + str(path).replace("/", "\\") for path in corpus],
         "refused": [work.windows(name) for name in REFUSED],
     }
     (work.folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
     script = str(Path(__file__).with_name("protection.ps1")).replace("/", "\\")
     output = host.pwsh(f"& 'Z:{script}' -Job 'C:\\lab\\protection\\job.json'", timeout=180)
-    work.results = json.loads(output[output.index("{"):])
+    work.results = json.loads(output[output.index("{") :])
     yield work
     host.reset()
 
@@ -254,15 +312,23 @@ def test_without_the_containers_their_values_are_missing_keys(work: Work) -> Non
 def test_python_and_csharp_agree_on_every_value(work: Work) -> None:
     names = (MAIN, OAEP, "webfarmTestSmall", WAS)
     blobs = oracle(work.host, *[["export", name, "private"] for name in names])
-    keys = _protection.KeyRing({name: _keyblob.read_private_blob(base64.b64decode(blob)) for name, blob in zip(names, blobs, strict=True)})
+    keys = _protection.KeyRing(
+        {name: _keyblob.read_private_blob(base64.b64decode(blob)) for name, blob in zip(names, blobs, strict=True)}
+    )
     cng = work.host.key_file("iisCngWasKey", cng=True).read_bytes()
     keys.add_cng("iisCngWasKey", cng[-32:])
     configuration = _apphost.parse((work.folder / "all.config").read_bytes(), "all.config")
     proof = _proof.prove([configuration], keys)
     assert verdicts(proof.protected_values) == verdicts(work.results["live"])
-    assert {v["path"]: v["line"] for v in proof.protected_values} == {v["path"]: v["line"] for v in work.results["live"]}
-    assert {s["provider"]: (s["verdict"], s["algorithm"], s["key_bits"]) for s in proof.session_keys if s["verdict"] == "ok"} == {
-        s["provider"]: (s["verdict"], s["algorithm"], s["key_bits"]) for s in work.results["sessions"] if s["verdict"] == "ok"
+    assert {v["path"]: v["line"] for v in proof.protected_values} == {
+        v["path"]: v["line"] for v in work.results["live"]
+    }
+    assert {
+        s["provider"]: (s["verdict"], s["algorithm"], s["key_bits"]) for s in proof.session_keys if s["verdict"] == "ok"
+    } == {
+        s["provider"]: (s["verdict"], s["algorithm"], s["key_bits"])
+        for s in work.results["sessions"]
+        if s["verdict"] == "ok"
     }
 
 
@@ -286,11 +352,18 @@ def oracle_texts(work: Work, file: str, containers: dict[str, str]) -> dict[str,
     return texts
 
 
-CLEAN = {path_of("Cng"): "Cng-Secret-1", path_of("Was"): "Was-Secret-1", path_of("Main"): "Main-Secret-1", path_of("Rsa"): "Rsa-Secret-1"}
+CLEAN = {
+    path_of("Cng"): "Cng-Secret-1",
+    path_of("Was"): "Was-Secret-1",
+    path_of("Main"): "Main-Secret-1",
+    path_of("Rsa"): "Rsa-Secret-1",
+}
 
 
 def test_portable_copy_says_the_same_without_cng(work: Work) -> None:
-    assert work.results["conversions"] == [{"path": path_of("Cng"), "from": "IISWASOnlyCngProvider", "to": "IISWASOnlyAesProvider"}]
+    assert work.results["conversions"] == [
+        {"path": path_of("Cng"), "from": "IISWASOnlyCngProvider", "to": "IISWASOnlyAesProvider"}
+    ]
     assert oracle_texts(work, "portable.config", {}) == CLEAN
     assert work.results["same_content"] is True
     assert work.results["same_bytes"] is False
@@ -313,7 +386,9 @@ def test_set_value_encrypts_and_knows_its_text_again(work: Work) -> None:
 def test_edit_changes_nothing_else(work: Work) -> None:
     before = (work.folder / "clean.config").read_bytes()
     after = (work.folder / "edited.config").read_bytes()
-    expected = before.replace(b'"not secret"', b"\"a&lt;b &amp; &quot;c&quot; 'd'\"").replace(b'<add name="Was">', b'<add name="Was" autoStart="false">')
+    expected = before.replace(b'"not secret"', b"\"a&lt;b &amp; &quot;c&quot; 'd'\"").replace(
+        b'<add name="Was">', b'<add name="Was" autoStart="false">'
+    )
     assert after == expected
 
 

@@ -465,6 +465,32 @@ def test_recipients_of_a_bundle(bundle: bu.Bundle, ann: Identity, ben: Identity)
     assert bundle.get("x") is None
 
 
+def test_the_recipients_certificates_are_in_the_file(bundle: bu.Bundle, ann: Identity, ben: Identity) -> None:
+    everybody = [ann.recipient, ben.recipient]
+    named = replace(bundle, certificates=tuple(one.der for one in everybody))
+    again = bu.parse_bundle(named.to_bytes(), "bundle: x")
+    assert again == named
+    assert named.canonical() != bundle.canonical()  # a signature covers them
+    assert sorted(facts.subject for dummy, facts in again.recipient_facts() if facts) == sorted(
+        one.subject for one in everybody
+    )
+    assert again.sealed_to(everybody)
+    assert not again.sealed_to([ann.recipient])
+    assert not again.sealed_to([*everybody, Identity("third").recipient])
+    # without certificates issuer and serial number have to do
+    assert bundle.sealed_to(everybody)
+    assert {facts for dummy, facts in bundle.recipient_facts()} == {None}
+    # another certificate with the same issuer and serial number is somebody else
+    twin = replace(ann.recipient, der=ann.recipient.der + b" ")
+    assert not again.sealed_to([twin, ben.recipient])
+    for content, reason in (([5], "wrong type"), ("x", "wrong type"), (["*"], "recipients.0. is not valid base64")):
+        data = named.to_dict() | {"recipients": content}
+        with pytest.raises(bu.BundleError, match=reason):
+            bu.parse_bundle(json.dumps(data).encode(), "bundle: x")
+    with pytest.raises(bu.BundleError, match="is not a certificate"):
+        replace(bundle, certificates=(b"abc",)).recipient_facts()
+
+
 def test_no_private_number_in_the_file_or_in_repr(bundle: bu.Bundle, ann: Identity) -> None:
     opened = bu.open_bundle(bundle, ann.opening)["iisWasKey"]
     one = key("TestKey2048")

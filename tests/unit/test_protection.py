@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import base64
+import hmac
 import os
 import random
 import subprocess
@@ -172,6 +173,30 @@ def test_cng_values(case: dict[str, Any]) -> None:
     with pytest.raises(pr.ProtectionError) as caught:
         pr.decrypt_cng(unb64(case["value"]), unb64(vectors()["cng"]["other_secret"]))
     assert caught.value.verdict == "bad_data"
+
+
+@pytest.mark.parametrize("case", vectors()["cng_stand_in"]["cases"], ids=title)
+def test_cng_values_of_the_stand_in(case: dict[str, Any]) -> None:
+    """The C stand-in for cngkeyhelper.dll derives the key and encrypts by CryptoAPI alone."""
+    secret = unb64(vectors()["cng_stand_in"]["secret"])
+    value = unb64(case["value"])
+    assert pr.decrypt_cng(value, secret) == case["text"]
+    # the openssl command line, as a third implementation
+    command = ["openssl", "enc", "-d", "-aes-256-cbc", "-K", pr.derive_cng_key(secret).hex(), "-iv", value[:16].hex()]
+    clear = subprocess.run(command, input=value[48:], capture_output=True, check=True).stdout
+    assert clear == case["text"].encode("utf-16-le") + b"\0\0"
+    for wrong in (unb64(vectors()["cng"]["secret"]), secret[:-1], secret + b"\0\0" + b"x"):
+        with pytest.raises(pr.ProtectionError) as caught:
+            pr.decrypt_cng(value, wrong)
+        assert caught.value.verdict in ("bad_data", "garbage")
+
+
+def test_cng_key_derivation_by_hand() -> None:
+    """SP 800-108, 5.1: one block of HMAC over counter, label, zero, context and length, all big-endian."""
+    secret = bytes(range(32))
+    message = b"\0\0\0\1" + CNG_LABEL + b"\0" + CNG_CONTEXT + (256).to_bytes(4, "big")
+    assert (len(CNG_LABEL), len(CNG_CONTEXT)) == (0x20, 0x24)
+    assert pr.derive_cng_key(secret) == hmac.new(secret, message, "sha256").digest()
 
 
 def test_cng_key_derivation_agrees_with_openssl() -> None:

@@ -9,8 +9,10 @@
 
 It runs iiscrypt.exe under Wine in a prefix of its own and writes vectors.json beside this file. The outcome of every
 operation, errors included, is CryptoAPI's. Only the CNG values are computed by the openssl command line instead
-(``openssl kdf`` and ``openssl enc``), because Wine has no such keys. All keys are test keys: never use them for
-anything else."""
+(``openssl kdf`` and ``openssl enc``), because Wine has no such keys, and once more by the lab's stand-in for
+cngkeyhelper.dll, which is written in C. All keys are test keys: never use them for anything else.
+
+``--cng-stand-in`` makes the values of the stand-in anew and leaves the rest of vectors.json as it is."""
 
 from __future__ import annotations
 
@@ -22,6 +24,8 @@ import json
 import os
 import re
 import secrets
+import shutil
+import struct
 import subprocess
 import sys
 import tempfile
@@ -295,6 +299,32 @@ def cng() -> dict[str, Any]:
     return {"secret": b64(secret), "other_secret": b64(secrets.token_bytes(32)), "cases": found}
 
 
+def cng_stand_in(oracle: Oracle, exe: Path, prefix: Path) -> dict[str, Any]:
+    """Values that the stand-in for cngkeyhelper.dll encrypted under a raw key in a file named as the real one."""
+    container = "iisCngWasKey"
+    oracle.run(["exists TestKey1024"])  # makes the prefix, and with it the machine GUID
+    guid = subprocess.run(
+        [oracle.command[0], "reg", "query", r"HKLM\SOFTWARE\Microsoft\Cryptography", "/v", "MachineGuid"],
+        env=oracle.environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()[-1]
+    shutil.copy(exe.parent / "cngkeyhelper.dll", prefix / "drive_c" / "windows" / "system32")
+    secret = secrets.token_bytes(32)
+    digest = hashlib.md5(f"{container.lower()}\0".encode("utf-16-le"), usedforsecurity=False).digest()
+    name = "".join(f"{word:08x}" for word in struct.unpack("<4I", digest))
+    folder = prefix / "drive_c" / "ProgramData" / "Microsoft" / "Crypto" / "Keys"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}_{guid}").write_bytes(b"LABKDF1\0" + secret)
+    values = oracle.ask([f"encrypt cng {container} {argument(text.encode())}" for text in TEXTS.values()])
+    cases = [
+        {"title": title, "text": text, "value": value}
+        for (title, text), value in zip(TEXTS.items(), values, strict=True)
+    ]
+    return {"secret": b64(secret), "cases": cases}
+
+
 def configuration(oracle: Oracle, secret: bytes) -> dict[str, Any]:
     """What stands for the markers of the lab's configuration file on a server with two of the keys above."""
     keys = {"iisWasKey": "TestKey2048", "iisConfigurationKey": "TestKey4096"}
@@ -328,12 +358,16 @@ def main() -> None:
     parser.add_argument("--exe", type=Path, default=HERE.parent / "lab" / "src" / "build" / "iiscrypt.exe")
     parser.add_argument("--prefix", type=Path, help="Wine prefix; a temporary one by default")
     parser.add_argument("--wine", default="wine")
+    parser.add_argument("--cng-stand-in", action="store_true", help="make only these values anew")
     parser.add_argument("--output", type=Path, default=HERE / "vectors.json")
     options = parser.parse_args()
     if not options.exe.exists():
         sys.exit(f"{options.exe} does not exist; build it with: make -C tests/lab/src")
     with tempfile.TemporaryDirectory(prefix="webfarm-vectors-") as folder:
-        data = make(Oracle(options.wine, options.exe, options.prefix or Path(folder) / "prefix"))
+        prefix = options.prefix or Path(folder) / "prefix"
+        oracle = Oracle(options.wine, options.exe, prefix)
+        data = json.loads(options.output.read_text(encoding="utf-8")) if options.cng_stand_in else make(oracle)
+        data["cng_stand_in"] = cng_stand_in(oracle, options.exe, prefix)
         options.output.write_text(
             json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8"
         )

@@ -9,7 +9,7 @@
  *   container made or changed   -> its file is written (name by the rule of Windows; content: the container's registry
  *                                  values, which Wine protects with DPAPI)
  *   container deleted           -> its file is deleted
- *   file deleted                -> the container is deleted
+ *   file deleted                -> the container is deleted, a second later
  *   file of this machine copied back or replaced -> the container is what the file says; a file of another shape
  *                                  damages the container (it opens, but has no key pair)
  *
@@ -42,6 +42,7 @@ typedef struct entry {
     blob file;       /* as last seen or written */
     wchar_t *path;
     wchar_t *sddl;
+    ULONGLONG absent; /* since when the file is not there, 0 while it is */
     BOOL seen;
     struct entry *next;
 } entry;
@@ -347,10 +348,17 @@ static void look_at(HKEY store, const wchar_t *name)
             read_blob(path, &file);
         }
         move_blob(&e->file, &file);
-    } else if (!same(&file, &e->file)) {
+    } else if (same(&file, &e->file)) {
+        e->absent = 0;
+    } else {
         if (!file.bytes) {
-            if (GetFileAttributesW(path) == INVALID_FILE_ATTRIBUTES && GetLastError() == ERROR_FILE_NOT_FOUND) {
-                RegDeleteTreeW(store, name); /* who deletes the file deletes the key */
+            /* Who deletes the file deletes the key; but a state that is being restored takes files away for a moment. */
+            if (GetFileAttributesW(path) != INVALID_FILE_ATTRIBUTES || GetLastError() != ERROR_FILE_NOT_FOUND) {
+                e->absent = 0;
+            } else if (!e->absent) {
+                e->absent = GetTickCount64();
+            } else if (GetTickCount64() - e->absent > 300) {
+                RegDeleteTreeW(store, name);
                 e->seen = FALSE;
             }
         } else {
@@ -490,7 +498,7 @@ static DWORD key_files_run(HANDLE stop)
         handles[0] = stop;
         handles[1] = changed;
         handles[2] = watch;
-        result = WaitForMultipleObjects(watch == INVALID_HANDLE_VALUE ? 2 : 3, handles, FALSE, 1000);
+        result = WaitForMultipleObjects(watch == INVALID_HANDLE_VALUE ? 2 : 3, handles, FALSE, 500);
         RegCloseKey(store);
         if (result == WAIT_OBJECT_0)
             break;
