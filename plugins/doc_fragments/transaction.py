@@ -1,0 +1,96 @@
+# Copyright (c) 2026 the webfarm.iis authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Documentation of the options that every module with a transaction shares."""
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    """Shared options; a module that stops and starts services extends C(webfarm.iis.transaction.services) as well."""
+
+    # What happens to what the old keys open, and how long the way back is kept.
+    DOCUMENTATION = r"""
+options:
+  dependents:
+    description:
+      - What becomes of protected values that the old key opens and that the change does not carry along. They may be
+        in the configuration files of IIS, in C(web.config) files under the sites, and in the registry values of the
+        Centralized Certificate Store.
+      - V(fail) lists them and changes nothing.
+      - V(reencrypt) encrypts them anew for the new key in the same transaction, with new session keys.
+      - Values that the old key does not open either are listed as lost. With V(reencrypt) each of them has to be
+        accepted with O(accept_undecryptable).
+      - Shares are not searched, and a folder tree beyond 20000 folders only in part; both give a warning.
+    type: str
+    choices:
+      - fail
+      - reencrypt
+    default: fail
+  undo_expiry_hours:
+    description:
+      - How long the undo set is kept. A later run of a module that changes something deletes it when its time is over.
+    type: int
+    default: 72
+  without_undo:
+    description:
+      - Go on when the old state cannot be kept completely, for instance because a key is neither exportable nor
+        has a key file.
+      - A failure then can leave the server without its old keys.
+    type: bool
+    default: false
+"""
+
+    # Services around the change.
+    SERVICES = r"""
+options:
+  start_services:
+    description:
+      - Which services are started after the change, and belong to the health check.
+      - V(as_before) starts those that ran. V(automatic) also starts those that start with Windows, and what
+        they need. A new server without the right key has them stopped, because they could not start.
+      - A server where nothing changes is left as it is.
+    type: str
+    choices:
+      - as_before
+      - automatic
+    default: as_before
+  start_timeout:
+    description:
+      - How many seconds each service may take to start, and the requests of the health check to be answered.
+    type: int
+    default: 180
+  stop_timeout:
+    description:
+      - How many seconds each service may take to stop. A service that takes longer is not killed, the change is undone.
+    type: int
+    default: 180
+  verify_urls:
+    description:
+      - URLs that must answer after the change. They are asked on the target itself, at the address of the
+        binding that fits; name resolution and load balancers have no part in it, and certificates are not judged.
+      - Each is asked again until it answers as it should or O(start_timeout) is over.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      host_header:
+        description: The host name to ask for, when it is not the one in the URL.
+        type: str
+      status:
+        description: The status codes that are right.
+        type: list
+        elements: int
+        default:
+          - 200
+      url:
+        description: An http or https URL.
+        type: str
+        required: true
+  warm_up:
+    description:
+      - Send one request to every started site with an http binding. An answer 503 or a 500.19 page means that
+        the server is not healthy.
+    type: bool
+    default: true
+"""
