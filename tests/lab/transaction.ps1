@@ -1,0 +1,290 @@
+# Copyright (c) 2026 the webfarm.iis authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Runs inside a lab host: many cases of the transaction in one process, printed as JSON. A crash is simulated by leaving the
+# transaction at a chosen point with nothing undone: journal, keys, file and services are then what a killed process leaves.
+# test_transaction_target.py judges the results.
+
+param (
+    [string]
+    $Job
+)
+
+$ErrorActionPreference = 'Stop'
+$task = Get-Content -LiteralPath $Job -Raw | ConvertFrom-Json
+Import-Module -Name $task.add_type
+Add-CSharpType -References @($task.sources | ForEach-Object -Process { [System.IO.File]::ReadAllText($_) })
+$path = [System.IO.Path]::Combine([WebfarmConfiguration]::Folder(), 'applicationHost.config')
+$state = 'C:\ProgramData\webfarm.iis'
+$results = [ordered]@{}
+
+Function Import-Library {
+    foreach ($library in $task.modules) {
+        Import-Module -Name $library -Force -Scope Global
+    }
+}
+
+Function Get-Now {
+    $services = [ordered]@{}
+    foreach ($name in 'AppHostSvc', 'WAS', 'W3SVC', 'FTPSVC', 'WMSVC') {
+        $services[$name] = [WebfarmService]::Query($name).Status
+    }
+    $keys = [ordered]@{}
+    foreach ($entry in $task.keys) {
+        $info = [WebfarmKeyContainer]::Inspect($entry.container, 'cryptoapi')
+        $keys[$entry.container] = "$($info.State) $($info.Fingerprint) $($info.Exportable) $($info.Sddl)"
+    }
+    @{
+        keys = $keys
+        file = [WebfarmKeyContainer]::Sha256([System.IO.File]::ReadAllBytes($path))
+        others = @(
+            foreach ($item in Get-Dependent) {
+                "$($item.name) $($item.before_sha256)"
+            }
+        )
+        services = $services
+        journal = [System.IO.File]::Exists("$state\journal.json")
+        undo_sets = @(if (Test-Path -LiteralPath "$state\undo") { Get-ChildItem -LiteralPath "$state\undo" | ForEach-Object -Process { $_.Name } }).Count
+    }
+}
+
+Function Get-Dependent {
+    $folder = [WebfarmConfiguration]::Folder()
+    New-WebfarmContentItem -Path "$folder\administration.config" -Name administration.config
+    New-WebfarmContentItem -Path "$folder\redirection.config" -Name redirection.config
+    New-WebfarmContentItem -Path 'C:\inetpub\wwwroot\app\web.config' -Name web.config
+    New-WebfarmContentItem -Path 'HKEY_LOCAL_MACHINE\SOFTWARE\Microsoft\IIS\CentralCertProvider' -Store registry -Name registry
+}
+
+Function Get-Option {
+    @{
+        stop_timeout = 20
+        start_timeout = 20
+        warm_up = $true
+        verify_urls = @()
+        undo_expiry_hours = 1
+        without_undo = $false
+        accepted = @{}
+    }
+}
+
+Function Invoke-Change {
+    $set = New-Object -TypeName WebfarmKeySet
+    try {
+        foreach ($entry in $task.keys) {
+            $set.Add($entry.container, [WebfarmKeyContainer]::PrivateBlob($entry.source))
+        }
+        $plan = @(Get-WebfarmKeyPlan -Planned $task.keys -WmsvcInstalled | Where-Object -FilterScript { $_.changed })
+        $before = [WebfarmConfiguration]::Load($path)
+        $after = [WebfarmConfiguration]::Load($task.candidate)
+        $file = @{
+            path = $path
+            before = $before.Bytes
+            before_sha256 = $before.Sha256
+            after = $after.Bytes
+            after_sha256 = $after.Sha256
+            backup = ''
+        }
+        $lost = New-Object -TypeName System.Collections.Generic.List[object]
+        $warning = New-Object -TypeName System.Collections.Generic.List[string]
+        $query = @{
+            KeySet = $set
+            Changing = @($plan | ForEach-Object -Process { $_.container })
+            Before = $before
+            After = $after
+            Exclude = 'applicationHost.config'
+            Warning = $warning
+        }
+        $found = Get-WebfarmDependent @query
+        $script:reencrypted = @(
+            foreach ($item in $found.Item) {
+                Update-WebfarmContentItem -Item $item -KeySet $set -Before $before -After $after -Lost $lost
+            }
+        )
+        $script:lost = $lost.ToArray()
+        Invoke-WebfarmTransaction -Plan $plan -KeySet $set -File (@($file) + $found.Item.ToArray()) -InService -Option (Get-Option)
+    }
+    finally {
+        $set.Dispose()
+    }
+}
+
+Function Invoke-Crash {
+    param ($Point)
+    & (Get-Module -Name _Transaction) {
+        param ($Point)
+        $script:crash = $Point
+        $script:realSave = ${function:Save-WebfarmJournal}
+        $script:realImport = ${function:Import-WebfarmKey}
+        ${function:script:Save-WebfarmJournal} = {
+            param ($Journal, $Phase)
+            if ($script:crash -eq "before $Phase") {
+                throw 'crash'
+            }
+            & $script:realSave -Journal $Journal -Phase $Phase
+            if ($script:crash -eq $Phase) {
+                throw 'crash'
+            }
+        }
+        ${function:script:Import-WebfarmKey} = {
+            param ($Plan, $KeySet, $Steps)
+            if ($script:crash -eq 'between keys') {
+                & $script:realImport -Plan $Plan[0] -KeySet $KeySet -Steps $Steps
+                throw 'crash'
+            }
+            & $script:realImport -Plan $Plan -KeySet $KeySet -Steps $Steps
+        }
+        $script:realWrite = ${function:Write-WebfarmContent}
+        ${function:script:Write-WebfarmContent} = {
+            param ($Item, $Content)
+            if ($script:crash -eq 'between files' -and $Item.name -eq 'redirection.config') {
+                throw 'crash'
+            }
+            & $script:realWrite -Item $Item -Content $Content
+        }
+        ${function:script:Undo-WebfarmChange} = { throw 'crash' }
+        ${function:script:Complete-WebfarmFailure} = { throw 'crash' }
+    } $Point
+    try {
+        $null = Invoke-Change
+        'the transaction ended'
+    }
+    catch {
+        $_.Exception.GetBaseException().Message
+    }
+    Import-Library
+}
+
+Function Invoke-Settle {
+    try {
+        $run = Enter-WebfarmRun
+        Exit-WebfarmRun -Run $run
+        if ($null -eq $run.Settled) {
+            return @{ outcome = 'none' }
+        }
+        $run.Settled
+    }
+    catch {
+        @{ outcome = 'error'; message = $_.Exception.GetBaseException().Message }
+    }
+}
+
+Import-Library
+$results.start = Get-Now
+
+foreach ($point in $task.crashes) {
+    $case = [ordered]@{ said = Invoke-Crash -Point $point }
+    $case.left = Get-Now
+    if ($point -eq 'between keys') {
+        # Whoever died while undoing left this.
+        $text = [System.IO.File]::ReadAllText("$state\journal.json")
+        [System.IO.File]::WriteAllText("$state\journal.json", $text.Replace('"writing"', '"undoing"'))
+    }
+    if ($point -eq 'written') {
+        # Somebody saved the configuration in the meantime: it opens with the new keys, so the run is completed.
+        [System.IO.File]::AppendAllText($path, '<!-- edited -->')
+    }
+    if ($point -eq 'before written') {
+        [System.IO.File]::AppendAllText($path, '<!-- edited -->')
+    }
+    $case.settled = Invoke-Settle
+    $case.now = Get-Now
+    $case.found = @(if (Test-Path -LiteralPath "$state\undo") {
+            Get-ChildItem -LiteralPath "$state\undo" -Recurse -Filter '*found*' | ForEach-Object -Process { $_.Name }
+        })
+    $case.again = Invoke-Settle
+    $results[$point] = $case
+    if ($case.settled.outcome -eq 'completed') {
+        # Back to the old state by hand: the next case starts from there.
+        $undo = Get-ChildItem -LiteralPath "$state\undo" | Select-Object -First 1
+        $journal = ConvertFrom-Json -InputObject ([System.IO.File]::ReadAllText("$($undo.FullName)\undo.json"))
+        $journal.phase = 'undoing'
+        $journal.state = Get-WebfarmRunState
+        [System.IO.File]::WriteAllText("$state\journal.json", (ConvertTo-Json -InputObject $journal -Depth 8))
+        $null = Invoke-Settle
+    }
+    if (Test-Path -LiteralPath "$state\undo") {
+        Remove-Item -LiteralPath "$state\undo" -Recurse
+    }
+}
+$results.middle = Get-Now
+
+# A journal that cannot be read stops everything.
+$null = Invoke-Crash -Point stopping
+$text = [System.IO.File]::ReadAllText("$state\journal.json")
+[System.IO.File]::WriteAllText("$state\journal.json", $text.Substring(0, 100))
+$results.damaged_journal = Invoke-Settle
+[System.IO.File]::WriteAllText("$state\journal.json", $text)
+$results.repaired_journal = Invoke-Settle
+
+# One run at a time.
+& (Get-Module -Name _Transaction) { $script:lockSeconds = 1 }
+$other = [PowerShell]::Create()
+$null = $other.AddScript('$m = New-Object System.Threading.Mutex $false, "Global\webfarm.iis"; $null = $m.WaitOne(); Start-Sleep -Seconds 3; $m.ReleaseMutex()')
+$busy = $other.BeginInvoke()
+Start-Sleep -Milliseconds 700
+$results.locked = Invoke-Settle
+$null = $other.EndInvoke($busy)
+$results.unlocked = Invoke-Settle
+
+# Transport containers.
+$transport = New-WebfarmTransport
+$results.transport = [WebfarmKeyContainer]::Inspect($transport.container, 'cryptoapi').State
+$results.young = @(Clear-WebfarmTransport).Count
+[System.IO.File]::SetLastWriteTimeUtc("$state\transport\$($transport.container)", [DateTime]::UtcNow.AddHours(-2))
+$results.old = @(Clear-WebfarmTransport).Count
+$results.transport_after = [WebfarmKeyContainer]::Inspect($transport.container, 'cryptoapi').State
+$results.wrong_name = try { Remove-WebfarmTransport -Name iisWasKey; 'deleted' } catch { $_.Exception.Message }
+
+# Access lists of new containers.
+$results.access = @(
+    foreach ($case in $task.access) {
+        $made = Get-WebfarmNewKeyAccess -Container $case.container -Sddl $case.sddl -WmsvcInstalled:$case.wmsvc
+        @{ sddl = $made.sddl; dropped = $made.dropped }
+    }
+)
+
+# Access lists as they are wanted.
+$results.wanted = @(
+    foreach ($case in $task.wanted) {
+        try {
+            $wanted = Get-WebfarmWantedAccess -Container $case.container -Sddl $case.sddl -Access $case.access
+            if (-not $wanted) {
+                'unchanged'
+            }
+            else {
+                $again = Get-WebfarmWantedAccess -Container $case.container -Sddl $wanted -Access $case.access
+                if ($again) { "not stable: $wanted, then $again" } else { $wanted }
+            }
+        }
+        catch {
+            $_.Exception.Message
+        }
+    }
+)
+$results.accounts = @(
+    foreach ($name in $task.accounts) {
+        try { Resolve-WebfarmAccount -Account $name } catch { $_.Exception.Message }
+    }
+)
+$results.regeneration = [ordered]@{}
+foreach ($word in 'never', 'fail', 'partial_idempotence', 'full_idempotence', 'always') {
+    $results.regeneration[$word] = @(
+        Get-WebfarmRegeneration -Regenerate $word -State missing -Conform $false
+        Get-WebfarmRegeneration -Regenerate $word -State damaged -Conform $false
+        Get-WebfarmRegeneration -Regenerate $word -State present -Conform $false
+        Get-WebfarmRegeneration -Regenerate $word -State present -Conform $true
+    )
+}
+$results.reencrypted = @($reencrypted | ForEach-Object -Process { "$($_.file) $($_.path)" })
+$results.lost = @($lost)
+
+# What a process must be.
+$results.host = @(
+    foreach ($fact in @{ System64 = $true; Process64 = $false; Elevated = $true; User = 'x' },
+        @{ System64 = $true; Process64 = $true; Elevated = $false; User = 'WEB\joe' }, @{ System64 = $true; Process64 = $true; Elevated = $true; User = 'x' }) {
+        try { Assert-WebfarmHost -Fact $fact; 'good' } catch { $_.Exception.Message }
+    }
+)
+ConvertTo-Json -InputObject $results -Depth 8
