@@ -87,7 +87,7 @@ WANTED: list[tuple[str, str, dict[str, Any], str]] = [
     (
         WAS,
         "D:(A;;FA;;;SY)(A;;FA;;;BA)",
-        {"add": [{"account": "S-1-5-82-1-2-3-4-5", "rights": "read"}]},
+        {"add": [{**IUSRS, "account": "S-1-5-82-1-2-3-4-5"}]},
         "for WAS alone",
     ),
 ]

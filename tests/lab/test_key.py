@@ -1,0 +1,182 @@
+# Copyright (c) 2026 the webfarm.iis authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""key: new keys for a server that works, access lists, keys that nobody needs. The C oracle says what is true."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from dependents import TEXTS, Dependents
+
+from lab import Host
+
+Module = Callable[..., dict[str, Any]]
+BOTH = ("iisWasKey", "iisConfigurationKey")
+
+
+def running(host: Host) -> set[str]:
+    return {name for name, state in host.services().items() if state == "running"}
+
+
+def test_new_keys_without_installing_anything_again(
+    ansible_module: Module, web2: Host, unchanged: Callable[..., Any]
+) -> None:
+    staged = Dependents(web2).stage()
+    own, raw, sessions = staged.own(), staged.raw(), staged.sessions()
+    before = {name: web2.oracle("fingerprint", name) for name in BOTH}
+    acl = {name: web2.oracle("getsddl", name) for name in BOTH}
+    services = running(web2)
+
+    with unchanged(web2):
+        refused = ansible_module(web2, "key", container="iisWasKey", regenerate="always")
+        planned = ansible_module(
+            web2, "key", check=True, diff=True, container="iisWasKey", regenerate="always", dependents="reencrypt"
+        )
+        conforming = ansible_module(web2, "key", container="iisWasKey", size=2048)
+        smaller = ansible_module(web2, "key", container="iisWasKey", size=3072)
+    assert refused["failed"] and "dependents" in refused["msg"], refused
+    assert {fact["file"] for fact in refused["dependent_values"]} == {"applicationHost.config", "registry"}
+    assert planned["changed"] and planned["key_containers"][0]["after"]["fingerprint"] is None, planned
+    assert {fact["path"] for fact in planned["reencrypted"]} == {fact["path"] for fact in refused["dependent_values"]}
+    assert planned["diff"]["after"]["key_containers"] == {"iisWasKey": "a new key"}
+    assert not conforming["changed"]
+    assert smaller["failed"] and "2048 bits, wanted are 3072" in smaller["msg"]
+
+    done = {
+        name: ansible_module(
+            web2, "key", container=name, size=3072, regenerate="partial_idempotence", dependents="reencrypt"
+        )
+        for name in BOTH
+    }
+    for name, result in done.items():
+        assert result["changed"] and result["transaction"]["outcome"] == "committed", result
+        now = web2.oracle("fingerprint", name)
+        assert result["key_containers"][0]["after"] == {
+            "state": "present",
+            "fingerprint": now,
+            "bits": 3072,
+            "exportable": True,
+        }
+        assert now != before[name] and web2.oracle("getsddl", name) == acl[name]
+        assert web2.oracle("publickey", name).split()[0] == "3072"
+    # every text is the same, under other session keys; no old ciphertext is left
+    assert staged.read() == TEXTS and staged.own() == own
+    assert all(new != sessions[name] for name, new in staged.sessions().items())
+    assert not set(staged.raw().values()) & set(raw.values())
+    assert running(web2) == services
+    text = json.dumps([refused, planned, done])
+    assert not any(secret in text for secret in (*TEXTS.values(), *own.values()))
+
+    # the same key, without the permission to export it
+    kept = web2.oracle("fingerprint", "iisConfigurationKey")
+    with unchanged(web2):
+        checked = ansible_module(web2, "key", check=True, container="iisConfigurationKey", exportable=False)
+    assert checked["changed"] and not checked["key_containers"][0]["generated"]
+    fixed = ansible_module(web2, "key", container="iisConfigurationKey", exportable=False)
+    assert fixed["changed"] and fixed["key_containers"][0]["after"]["exportable"] is False, fixed
+    assert web2.oracle("fingerprint", "iisConfigurationKey") == kept and staged.read() == TEXTS
+    again = ansible_module(web2, "key", container="iisConfigurationKey", exportable=True)
+    assert again["failed"] and "cannot be exported" in again["msg"]
+
+
+def test_who_may_read_a_key(ansible_module: Module, web2: Host, unchanged: Callable[..., Any]) -> None:
+    with unchanged(web2):
+        planned = ansible_module(
+            web2,
+            "key",
+            check=True,
+            diff=True,
+            container="iisConfigurationKey",
+            access={"add": [{"account": "NT AUTHORITY\\NETWORK SERVICE"}]},
+        )
+        needed = ansible_module(
+            web2, "key", container="iisConfigurationKey", access={"remove": [{"account": "IIS_IUSRS"}]}
+        )
+    assert planned["changed"]
+    assert "allow NT AUTHORITY\\NETWORK SERVICE read" in planned["diff"]["after"]["access"]
+    assert needed["failed"] and "S-1-5-32-568" in needed["msg"], needed
+
+    services = web2.service_details()
+    added = ansible_module(
+        web2, "key", container="iisConfigurationKey", access={"add": [{"account": "S-1-5-20", "rights": "read"}]}
+    )
+    assert added["changed"] and added["steps"][0].startswith("Changed the access lists"), added
+    assert web2.oracle("getsddl", "iisConfigurationKey").endswith("(A;;FR;;;NS)")
+    assert web2.service_details() == services, "an access list stops nothing"
+    exact = ansible_module(
+        web2,
+        "key",
+        container="iisConfigurationKey",
+        access={"set": [{"account": "BUILTIN\\IIS_IUSRS"}, {"account": "LocalService"}]},
+    )
+    assert exact["changed"], exact
+    assert {entry["sid"] for entry in exact["access"]["after"]} == {
+        "S-1-5-18",
+        "S-1-5-32-544",
+        "S-1-5-32-568",
+        "S-1-5-19",
+    }
+    with unchanged(web2):
+        again = ansible_module(
+            web2,
+            "key",
+            container="iisConfigurationKey",
+            access={"set": [{"account": "LocalService"}, {"account": "IIS_IUSRS"}]},
+        )
+    assert not again["changed"]
+
+
+def test_a_key_of_one_s_own_comes_and_goes(ansible_module: Module, web2: Host, unchanged: Callable[..., Any]) -> None:
+    before = web2.snapshot()
+    made = ansible_module(web2, "key", name="ContosoKey", size=2048, exportable=True)
+    assert made["changed"] and made["services"] == [], made
+    assert made["key_containers"][0]["after"]["fingerprint"] == web2.oracle("fingerprint", "ContosoKey")
+    assert web2.oracle("getsddl", "ContosoKey").endswith("(A;;FA;;;SY)(A;;FA;;;BA)")
+    gone = ansible_module(web2, "key", name="ContosoKey", state="absent")
+    assert gone["changed"] and web2.oracle("exists", "ContosoKey") == "no", gone
+    left = [line for line in before.differences(web2.snapshot()) if "webfarm.iis" not in line]
+    assert not left, left
+    web = web2.drive_c / "inetpub/wwwroot/web.config"
+    section = '<connectionStrings configProtectionProvider="RsaProtectedConfigurationProvider" />'
+    web.write_text(f"<configuration>{section}</configuration>")
+    ansible_module(web2, "key", name="NetFrameworkConfigurationKey", warm_up=False)
+    with unchanged(web2):
+        framework = ansible_module(
+            web2, "key", name="NetFrameworkConfigurationKey", regenerate="always", dependents="reencrypt"
+        )
+        again = ansible_module(web2, "key", name="ContosoKey", state="absent")
+        in_use = ansible_module(web2, "key", name="iisWasKey", state="absent", dependents="reencrypt")
+        cng = ansible_module(web2, "key", name="iisCngWasKey", regenerate="always")
+        other = ansible_module(web2, "key", name="WMSvc Certificate Key Container", regenerate="always")
+    assert not again["changed"] and not again.get("failed")
+    assert framework["failed"] and "aspnet_regiis" in framework["msg"], framework
+    assert framework["dependent_values"][0]["path"] == "connectionStrings/@configProtectionProvider"
+    assert in_use["failed"] and any("sessionKey" in fact["path"] for fact in in_use["dependent_values"]), in_use
+    assert cng["failed"] and "iissetup.exe" in cng["msg"]
+    assert other.get("failed") or other["changed"]
+
+
+def test_a_missing_key_is_made_and_what_is_lost_is_listed(
+    ansible_module: Module, web3: Host, unchanged: Callable[..., Any]
+) -> None:
+    with unchanged(web3):
+        refused = ansible_module(web3, "key", container="iisWasKey", dependents="reencrypt")
+    assert refused["failed"] and [fact["path"] for fact in refused["lost"]] == [
+        "system.applicationHost/applicationPools/add[@name='Local']/processModel/@password"
+    ], refused
+    accepted = [{"path": fact["path"], "reason": "entered again"} for fact in refused["lost"]]
+    done = ansible_module(
+        web3,
+        "key",
+        container="iisWasKey",
+        dependents="reencrypt",
+        accept_undecryptable=accepted,
+        start_services="automatic",
+        warm_up=False,
+    )
+    assert web3.oracle("exists", "iisWasKey") == "yes" and done["changed"], done
+    sessions = Dependents(web3).providers()
+    assert web3.oracle("unwrap", "iisWasKey", sessions["IISWASOnlyAesProvider"][1])
