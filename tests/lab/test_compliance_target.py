@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -53,6 +54,7 @@ def test_every_trouble_has_its_verdict(
     web2.config.write_bytes(web1.config.read_bytes())
     (web2.config_dir / "applicationHost.config.tmp").write_bytes(b"<configuration")
     web2.fault("drop", times=1)
+    time.sleep(3)  # AppHostSvc keeps a copy of the new file by itself
     with unchanged(web1, web2, web3):
         done, hosts = compliance(compliance_fail_on=["values_open"])
     assert done.rc == 2, done.text

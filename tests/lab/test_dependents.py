@@ -31,9 +31,14 @@ REGISTRY_PATHS = {
 }
 
 
+_made: dict[str, Any] = {}
+
+
 @pytest.fixture
 def bundle(ansible_module: Module, web1: Host, tmp_path: Path) -> dict[str, Any]:
-    """Options that bring the golden server's keys to a host."""
+    """Options that bring the golden server's keys to a host. One export serves every test."""
+    if _made:
+        return _made
     key = rsa.generate_private_key(65537, 2048)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "operator")])
     now = datetime.datetime.now(datetime.UTC)
@@ -54,11 +59,12 @@ def bundle(ansible_module: Module, web1: Host, tmp_path: Path) -> dict[str, Any]
     dest = tmp_path / "shop.keyset.json"
     made = ansible_module(web1, "key_export", dest=str(dest), farm="shop", recipients=[str(tmp_path / "operator.pem")])
     assert made["changed"], made
-    return {
-        "bundle": str(dest),
-        "expected_fingerprints": {name: web1.oracle("fingerprint", name) for name in CONTAINERS},
-        "opening_file": str(tmp_path / "operator.key"),
-    }
+    _made.update(
+        bundle=str(dest),
+        expected_fingerprints={name: web1.oracle("fingerprint", name) for name in CONTAINERS},
+        opening_file=str(tmp_path / "operator.key"),
+    )
+    return _made
 
 
 def places(facts: list[dict[str, Any]]) -> set[str]:
@@ -148,3 +154,22 @@ def test_what_nothing_opens_is_listed_and_everything_is_put_back(
     assert done["changed"] and places(done["lost"]) == {"web.config", "PrivateKeyPassword"}, done
     assert staged.raw()["PrivateKeyPassword"] == "QUFBQUFBQUE="
     assert web2.oracle("decrypt", "rsa", "iisWasKey", stdin=staged.raw()["Password"]) == TEXTS["Password"]
+
+
+def test_keys_alone_for_a_server_that_stands_still(
+    ansible_module: Module, bundle: dict[str, Any], web2: Host, unchanged: Callable[..., Any]
+) -> None:
+    staged = Dependents(web2).stage()
+    own = staged.own()
+    with unchanged(web2):
+        running = ansible_module(web2, "key_import", dependents="reencrypt", **bundle)
+    assert running["failed"] and "allow_running" in running["msg"], running
+    web2.stop_services("WMSVC", "FTPSVC", "W3SVC", "WAS")
+    with unchanged(web2):
+        refused = ansible_module(web2, "key_import", **bundle)
+    assert refused["failed"] and places(refused["dependent_values"]) == {*TEXTS, "applicationHost.config"}, refused
+    done = ansible_module(web2, "key_import", dependents="reencrypt", **bundle)
+    assert done["changed"] and len(done["dependent_files"]) == 5, done
+    assert {name: web2.oracle("fingerprint", name) for name in CONTAINERS} == bundle["expected_fingerprints"]
+    assert staged.read() == TEXTS and staged.own() == own
+    assert web2.services()["WAS"] == "stopped"

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -180,3 +181,26 @@ def test_a_missing_key_is_made_and_what_is_lost_is_listed(
     assert web3.oracle("exists", "iisWasKey") == "yes" and done["changed"], done
     sessions = Dependents(web3).providers()
     assert web3.oracle("unwrap", "iisWasKey", sessions["IISWASOnlyAesProvider"][1])
+
+
+def test_a_damaged_key_is_replaced_only_when_that_is_said(
+    ansible_module: Module, web2: Host, unchanged: Callable[..., Any]
+) -> None:
+    web2.stop_services("WMSVC", "W3SVC", "WAS")
+    file = web2.key_file("iisWasKey")
+    web2.write_file(file, b"no key at all")
+    end = time.monotonic() + 10
+    while not web2.oracle_batch([["fingerprint", "iisWasKey"]], check=False)[0].startswith("ERROR"):
+        assert time.monotonic() < end, "the lab did not damage the container"
+        time.sleep(0.2)
+    options = {"container": "iisWasKey", "dependents": "reencrypt"}
+    with unchanged(web2):
+        refused = ansible_module(web2, "key", regenerate="partial_idempotence", **options)
+        lost = ansible_module(web2, "key", regenerate="full_idempotence", **options)
+    assert refused["failed"] and "full_idempotence" in refused["msg"], refused
+    assert refused["key_containers"] == [] and lost["failed"] and len(lost["lost"]) == 1, lost
+    options["accept_undecryptable"] = [{"path": lost["lost"][0]["path"], "reason": "entered again"}]
+    done = ansible_module(web2, "key", regenerate="full_idempotence", **options)
+    assert done["changed"] and done["key_containers"][0]["before"]["state"] == "damaged", done
+    assert done["key_containers"][0]["after"]["fingerprint"] == web2.oracle("fingerprint", "iisWasKey")
+    assert web2.oracle("unwrap", "iisWasKey", Dependents(web2).providers()["IISWASOnlyAesProvider"][1])

@@ -37,6 +37,7 @@ LIBRARIES = (
     "_OwnKey",
 )
 KEYS = {"iisWasKey": "webfarmTestWas", "iisConfigurationKey": "webfarmTestConfiguration"}
+DELETED = {"webfarmTestDeleted": "exportable", "webfarmTestFixed": "nonexportable"}
 UNDONE = ("stopping", "writing", "between keys", "between files", "before written")
 COMPLETED = ("written", "starting")
 DOMAIN = "S-1-5-21-1004336348-1177238915-682003330-1009"
@@ -136,6 +137,9 @@ def results(pwsh_farm: Farm) -> Iterator[dict[str, Any]]:
                 "sddl": "",
             }
         )
+    for container, exportable in DELETED.items():
+        host.oracle("create", container, "2048", exportable)
+        host.oracle("setsddl", container, "D:(A;;FA;;;SY)(A;;FA;;;BA)(A;;FR;;;NS)")
     for container in ("iisCngWasKey", "iisCngConfigurationKey"):
         # The stand-in's CNG keys are files that may be copied; so the golden file is good here as it is.
         host.key_file(container, cng=True).write_bytes(golden.key_file(container, cng=True).read_bytes())
@@ -152,6 +156,7 @@ def results(pwsh_farm: Farm) -> Iterator[dict[str, Any]]:
         "candidate": "C:\\lab\\transaction\\candidate.config",
         "keys": planned,
         "crashes": [*UNDONE, *COMPLETED],
+        "deleted": list(DELETED),
         "access": ACCESS,
         "wanted": [{"container": container, "sddl": sddl, "access": access} for container, sddl, access, _ in WANTED],
         "accounts": [name for name, _ in ACCOUNTS],
@@ -249,6 +254,15 @@ def test_afterwards_the_host_is_as_before(results: dict[str, Any]) -> None:
     assert results["middle"]["others"] == results["start"]["others"]
     assert results["middle"]["keys"] == results["start"]["keys"]
     assert results["middle"]["file"] == results["start"]["file"]
+
+
+def test_deleted_containers_come_back_when_the_run_dies(results: dict[str, Any]) -> None:
+    case = results["deletion"]
+    assert all(text.split()[1] == "present" for text in case["before"])
+    assert case["said"] == "crash" and all(text.split()[1] == "missing" for text in case["left"])
+    assert case["settled"]["outcome"] == "undone", case["settled"]
+    assert case["now"] == case["before"]
+    assert case["outcome"] == "committed" and all(text.split()[1] == "missing" for text in case["gone"])
 
 
 def test_a_damaged_journal_stops_the_run(results: dict[str, Any]) -> None:

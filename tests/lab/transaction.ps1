@@ -110,8 +110,28 @@ Function Invoke-Change {
     }
 }
 
+Function Invoke-Deletion {
+    # Containers are deleted, one exportable and one not; the run dies behind that.
+    $set = New-Object -TypeName WebfarmKeySet
+    $plan = @(
+        foreach ($name in $task.deleted) {
+            (Get-WebfarmOwnKeyPlan -Parameter @{ container = $name; state = 'absent' } -KeySet $set).Entry
+        }
+    )
+    Invoke-WebfarmTransaction -Plan $plan -KeySet $set -Option (Get-Option)
+}
+
+Function Get-Container {
+    @(
+        foreach ($name in $task.deleted) {
+            $info = [WebfarmKeyContainer]::Inspect($name, 'cryptoapi')
+            "$name $($info.State) $($info.Fingerprint) $($info.Exportable) $($info.Sddl)"
+        }
+    )
+}
+
 Function Invoke-Crash {
-    param ($Point)
+    param ($Point, $Change = 'Invoke-Change')
     & (Get-Module -Name _Transaction) {
         param ($Point)
         $script:crash = $Point
@@ -147,7 +167,7 @@ Function Invoke-Crash {
         ${function:script:Complete-WebfarmFailure} = { throw 'crash' }
     } $Point
     try {
-        $null = Invoke-Change
+        $null = & $Change
         'the transaction ended'
     }
     catch {
@@ -209,6 +229,15 @@ foreach ($point in $task.crashes) {
     }
 }
 $results.middle = Get-Now
+
+$results.deletion = [ordered]@{ before = Get-Container }
+$results.deletion.said = Invoke-Crash -Point 'before written' -Change Invoke-Deletion
+$results.deletion.left = Get-Container
+$results.deletion.settled = Invoke-Settle
+$results.deletion.now = Get-Container
+$results.deletion.outcome = (Invoke-Deletion).Outcome
+$results.deletion.gone = Get-Container
+Remove-Item -LiteralPath "$state\undo" -Recurse
 
 # A journal that cannot be read stops everything.
 $null = Invoke-Crash -Point stopping

@@ -387,6 +387,10 @@ class Host:
         if running:
             failed = {name: answer for name, answer in self.start_services(*running).items() if answer != "OK"}
             if failed:
+                # LabKeyFiles may not have caught up with the restored containers yet.
+                time.sleep(2)
+                failed = {name: answer for name, answer in self.start_services(*failed).items() if answer != "OK"}
+            if failed:
                 raise LabError(f"{self.name}: services do not start after the reset: {failed}")
 
     def _stop_everything(self) -> bool:
