@@ -270,12 +270,17 @@ class Host:
         return found
 
     def _export(self, key: str) -> str:
-        file = self.folder / f"export-{uuid.uuid4().hex[:8]}.reg"
-        try:
-            self.run(["regedit", "/E", wine.windows_path(file), key])
-            return file.read_bytes().decode("utf-16").replace("\r\n", "\n") if file.is_file() else ""
-        finally:
-            file.unlink(missing_ok=True)
+        # Every host has containers: an export without them is one that Wine's regedit did not finish.
+        for _attempt in range(3 if key == CONTAINER_KEY else 1):
+            file = self.folder / f"export-{uuid.uuid4().hex[:8]}.reg"
+            try:
+                self.run(["regedit", "/E", wine.windows_path(file), key])
+                text = file.read_bytes().decode("utf-16").replace("\r\n", "\n") if file.is_file() else ""
+            finally:
+                file.unlink(missing_ok=True)
+            if self._container_names(text) or key != CONTAINER_KEY:
+                break
+        return text
 
     def containers(self) -> list[str]:
         """The names of all machine containers, as Wine's registry has them."""
