@@ -33,7 +33,9 @@ from lab.errors import LabError  # noqa: E402
 # At about 4 s a module call (2 to 3 on two idle cores) this is what a test run may cost.
 CALL_BUDGET = 400
 IN_CI = os.environ.get("CI", "").lower() in ("true", "1", "yes")
-FARM = os.environ.get("LAB_FARM", "test")
+# Tests that run side by side (pytest-xdist) have a farm each.
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
+FARM = os.environ.get("LAB_FARM") or "-".join(filter(None, ("test", WORKER)))
 KEEP_FARM = bool(os.environ.get("LAB_KEEP"))
 
 _calls = {"before": 0, "farm": None}
@@ -217,14 +219,37 @@ def playbook(pwsh_farm: Farm, tmp_path: Path) -> Callable[..., PlaybookResult]:
 # --- the closing count -----------------------------------------------------------------------------------------------
 
 
+_calls_of_workers: list[int] = []
+
+
 def _module_calls() -> int | None:
     farm = _calls["farm"]
-    return _commands_run(farm) - int(_calls["before"] or 0) if isinstance(farm, Farm) else None
+    if isinstance(farm, Farm):
+        return _commands_run(farm) - int(_calls["before"] or 0)
+    return sum(_calls_of_workers) if _calls_of_workers else None
+
+
+class _WorkerCalls:
+    """Adds up what the workers of pytest-xdist report."""
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any, error: object | None) -> None:
+        calls = getattr(node, "workeroutput", {}).get("module_calls")
+        if calls is not None:
+            _calls_of_workers.append(int(calls))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(_WorkerCalls())
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """More module calls than budgeted make the run fail."""
     calls = _module_calls()
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["module_calls"] = calls
+        return
     if calls is not None and calls > CALL_BUDGET and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
