@@ -78,8 +78,8 @@ class ActionModule(WebfarmAction):
 
     # --- check mode --------------------------------------------------------------------------------------------------
 
+    @staticmethod
     def _prove_offline(
-        self,
         result: Result,
         pending: list[str],
         options: Options,

@@ -9,6 +9,7 @@
 
 #AnsibleRequires -CSharpUtil ..module_utils._KeyContainer
 #AnsibleRequires -CSharpUtil ..module_utils._Configuration
+#AnsibleRequires -CSharpUtil ..module_utils._History
 #AnsibleRequires -CSharpUtil ..module_utils._Protection
 #AnsibleRequires -PowerShell ..module_utils._Access
 #AnsibleRequires -PowerShell ..module_utils._Dependent
@@ -32,6 +33,9 @@ Function New-WebfarmChange {
 
     .PARAMETER CheckMode
     Nothing is written.
+
+    .PARAMETER Repair
+    The live applicationHost.config may be malformed, or missing: it is replaced all the same.
     #>
     [CmdletBinding()]
     [System.Diagnostics.CodeAnalysis.SuppressMessageAttribute('PSUseShouldProcessForStateChangingFunctions', '', Justification = 'Makes an object only')]
@@ -42,12 +46,18 @@ Function New-WebfarmChange {
 
         [Parameter(Mandatory = $true)]
         [bool]
-        $CheckMode
+        $CheckMode,
+
+        [Parameter()]
+        [switch]
+        $Repair
     )
 
     return @{
         Parameter = $Parameter
         CheckMode = $CheckMode
+        Repair = [bool]$Repair
+        Placeholder = ''
         Applying = $Parameter._phase -eq 'apply'
         Warning = New-Object -TypeName System.Collections.Generic.List[string]
         Result = [ordered]@{}
@@ -132,8 +142,15 @@ Function Read-WebfarmChangeFile {
         $Change.Live = [WebfarmConfiguration]::Load($path)
     }
     catch {
-        throw "The present configuration cannot be used: $(Get-WebfarmSentence -ErrorRecord $_) Nothing was changed. " +
-        'Repair it first, for instance from %SystemDrive%\inetpub\history.'
+        if (-not $Change.Repair) {
+            throw "The present configuration cannot be used: $(Get-WebfarmSentence -ErrorRecord $_) Nothing was changed. " +
+            'Repair it first, with webfarm.iis.history_restore or webfarm.iis.config_backup.'
+        }
+        $Change.Warning.Add("The present configuration cannot be used and is replaced: $(Get-WebfarmSentence -ErrorRecord $_)")
+        $Change.Live = Get-WebfarmUnreadableFile -Change $Change -Path $path
+    }
+    if ($Change.CheckMode -and $Change.Repair -and -not [System.IO.File]::Exists($path)) {
+        return (Read-WebfarmChangeCandidate -Change $Change -Path $path)
     }
     if ([System.IO.File]::GetAttributes($path) -band [System.IO.FileAttributes]::ReadOnly) {
         throw "$path is read-only. Nothing was changed. Find out who set that, remove it (attrib -r), and run again."
@@ -142,6 +159,69 @@ Function Read-WebfarmChangeFile {
     if ($Change.Applying -and $given['_expected_sha256'] -and $given._expected_sha256 -ne $hash) {
         throw "$path was changed by something else after it had been looked at. Nothing was changed. Run again."
     }
+    Read-WebfarmChangeCandidate -Change $Change -Path $path
+}
+
+Function Get-WebfarmUnreadableFile {
+    <#
+    .SYNOPSIS
+    Returns the live file that cannot be read as a configuration, as something that can be replaced and put back.
+
+    .DESCRIPTION
+    Where there is none, an empty configuration takes its place for the time of the change; Close-WebfarmChange removes it when nothing else did.
+
+    .PARAMETER Change
+    From New-WebfarmChange.
+
+    .PARAMETER Path
+    Its path.
+    #>
+    [CmdletBinding()]
+    param (
+        [Parameter(Mandatory = $true)]
+        [hashtable]
+        $Change,
+
+        [Parameter(Mandatory = $true)]
+        [string]
+        $Path
+    )
+
+    $name = [System.IO.Path]::GetFileName($Path)
+    if ([System.IO.File]::Exists($Path)) {
+        return [WebfarmHistory]::Unreadable([System.IO.File]::ReadAllBytes($Path), $name)
+    }
+    $nothing = [WebfarmConfiguration]::Parse([System.Text.Encoding]::ASCII.GetBytes('<configuration />'), $name)
+    if (-not $Change.CheckMode) {
+        [WebfarmConfiguration]::WriteFile($Path, $nothing.Bytes, [NullString]::Value, [NullString]::Value)
+        $Change.Placeholder = $Path
+    }
+    return $nothing
+}
+
+Function Read-WebfarmChangeCandidate {
+    <#
+    .SYNOPSIS
+    Reads the candidate, where there is one.
+
+    .PARAMETER Change
+    From New-WebfarmChange, with the live file.
+
+    .PARAMETER Path
+    The path of the live file.
+    #>
+    [CmdletBinding()]
+    param (
+        [Parameter(Mandatory = $true)]
+        [hashtable]
+        $Change,
+
+        [Parameter(Mandatory = $true)]
+        [string]
+        $Path
+    )
+
+    $given = $Change.Parameter
     if (-not $given['src']) {
         return
     }
@@ -161,9 +241,9 @@ Function Read-WebfarmChangeFile {
         throw "src cannot be used: $(Get-WebfarmSentence -ErrorRecord $_) Nothing was changed."
     }
     $Change.File = @{
-        path = $path
+        path = $Path
         before = $Change.Live.Bytes
-        before_sha256 = $hash
+        before_sha256 = $Change.Live.Sha256
         after = $Change.Candidate.Bytes
         after_sha256 = $Change.Candidate.Sha256
         backup = ''
@@ -818,6 +898,7 @@ Function Invoke-WebfarmChange {
         verify_urls = @($given['verify_urls'])
         undo_expiry_hours = $given.undo_expiry_hours
         without_undo = $given.without_undo
+        repair = $Change.Repair
         accepted = $Change.Accepted
     }
     $files = @($Change.Dependent)
@@ -933,6 +1014,10 @@ Function Close-WebfarmChange {
 
     if ($null -ne $Change.KeySet) {
         $Change.KeySet.Dispose()
+    }
+    if ($Change.Placeholder -and [System.IO.File]::Exists($Change.Placeholder) -and $null -ne $Change.Live -and
+        [WebfarmKeyContainer]::Sha256([System.IO.File]::ReadAllBytes($Change.Placeholder)) -eq $Change.Live.Sha256) {
+        [System.IO.File]::Delete($Change.Placeholder)
     }
     if ($Change.Applying) {
         try {

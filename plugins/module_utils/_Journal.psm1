@@ -604,6 +604,7 @@ Function Write-WebfarmContent {
         $Item,
 
         [Parameter(Mandatory = $true)]
+        [AllowEmptyCollection()]
         [byte[]]
         $Content
     )

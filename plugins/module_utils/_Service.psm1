@@ -128,6 +128,9 @@ Function Get-WebfarmRunState {
 
     .PARAMETER AsIs
     Do not wait for one, take the state as it is.
+
+    .PARAMETER Repair
+    The configuration may be unreadable, so that pools and sites have no state that could be asked for: they are left out then.
     #>
     [CmdletBinding()]
     param (
@@ -137,7 +140,11 @@ Function Get-WebfarmRunState {
 
         [Parameter()]
         [switch]
-        $AsIs
+        $AsIs,
+
+        [Parameter()]
+        [switch]
+        $Repair
     )
 
     $end = [DateTime]::UtcNow.AddSeconds($TimeoutSeconds)
@@ -163,8 +170,15 @@ Function Get-WebfarmRunState {
         sites = @()
     }
     if (Test-WebfarmRunning -State $state -Name 'WAS') {
-        $state.pools = @(Get-WebfarmRuntimeObject -Kind apppool)
-        $state.sites = @(Get-WebfarmRuntimeObject -Kind site)
+        try {
+            $state.pools = @(Get-WebfarmRuntimeObject -Kind apppool)
+            $state.sites = @(Get-WebfarmRuntimeObject -Kind site)
+        }
+        catch {
+            if (-not $Repair) {
+                throw
+            }
+        }
     }
     return $state
 }

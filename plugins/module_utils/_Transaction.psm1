@@ -686,7 +686,7 @@ Function Invoke-WebfarmTransaction {
     Stop consumers before, start them and check their health afterwards.
 
     .PARAMETER Option
-    stop_timeout, start_timeout, start_services, warm_up, verify_urls, undo_expiry_hours, without_undo, accepted.
+    stop_timeout, start_timeout, start_services, warm_up, verify_urls, undo_expiry_hours, without_undo, repair (the live file may be malformed), accepted.
     #>
     [CmdletBinding(SupportsShouldProcess = $true)]
     param (
@@ -747,7 +747,7 @@ Function Invoke-WebfarmTransaction {
     try {
         $state = $null
         if ($InService) {
-            $state = Get-WebfarmRunState
+            $state = Get-WebfarmRunState -Repair:([bool]$Option['repair'])
             Assert-WebfarmRestartable -State $state
             $journal.state = $state
             $report.Before = $state

@@ -7,6 +7,7 @@
 #AnsibleRequires -CSharpUtil Ansible.Basic
 #AnsibleRequires -CSharpUtil ..module_utils._ServiceControl
 #AnsibleRequires -PowerShell ..module_utils._Access
+#AnsibleRequires -PowerShell ..module_utils._Backup
 #AnsibleRequires -PowerShell ..module_utils._Diagnosis
 #AnsibleRequires -PowerShell ..module_utils._Facts
 #AnsibleRequires -PowerShell ..module_utils._Host
@@ -32,7 +33,7 @@ $spec = @{
         gather_subset = @{
             type = 'list'
             elements = 'str'
-            choices = @('all', 'keys', 'values', 'files', 'providers', 'services', 'history', 'events')
+            choices = @('all', 'keys', 'values', 'files', 'providers', 'services', 'history', 'backups', 'events')
             default = @('all')
         }
         unreadable = @{
@@ -62,6 +63,7 @@ $module.Result.services = @()
 $module.Result.app_pools = @()
 $module.Result.sites = @()
 $module.Result.history = $null
+$module.Result.backups = @()
 $module.Result.events = $null
 
 Function Get-ServiceFact {
@@ -162,7 +164,7 @@ $warnings = New-Object -TypeName System.Collections.Generic.List[string]
 $script:problems = New-Object -TypeName System.Collections.Generic.List[object]
 $report = $module.Params.unreadable -eq 'report'
 $wanted = @{}
-foreach ($name in @('keys', 'values', 'files', 'providers', 'services', 'history', 'events')) {
+foreach ($name in @('keys', 'values', 'files', 'providers', 'services', 'history', 'backups', 'events')) {
     $wanted[$name] = $module.Params.gather_subset -contains $name -or ($name -ne 'events' -and $module.Params.gather_subset -contains 'all')
 }
 $script:redirected = $false
@@ -267,6 +269,11 @@ try {
     if ($wanted['history']) {
         Invoke-Part -Name history -Script {
             $module.Result.history = Get-WebfarmHistoryFact -File $main -Decrypt $module.Params.decrypt
+        }
+    }
+    if ($wanted['backups']) {
+        Invoke-Part -Name backups -Script {
+            $module.Result.backups = @(Get-WebfarmBackupFact -Decrypt $module.Params.decrypt)
         }
     }
     if ($wanted['events']) {

@@ -65,9 +65,9 @@ class Custody:
     _opened: dict[str, _bundle.OpenedKey] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def load(cls, action: WebfarmAction, options: Options) -> Custody:
-        """Read the bundle and check that it is pinned or signed. Nothing is opened yet."""
-        bundle = read_bundle(action, options)
+    def load(cls, action: WebfarmAction, options: Options, bundle: _bundle.Bundle | None = None) -> Custody:
+        """Read the bundle, where it is not given, and check that it is pinned or signed. Nothing is opened yet."""
+        bundle = bundle or read_bundle(action, options)
         wanted = options.get("containers") or [key.container for key in bundle.containers]
         certificate = (
             action.read_file(options["signer_certificate"], "signer_certificate")

@@ -17,6 +17,7 @@ import pytest
 ACTIONS = [
     "compliance_record",
     "config",
+    "config_backup",
     "config_proof",
     "config_rewrap",
     "fleet_report",

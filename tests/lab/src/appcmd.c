@@ -8,6 +8,7 @@
  *   appcmd list apppool|site|wp [NAME] [/xml] [/text:ATTRIBUTE] [/state:STATE] [/name:NAME]
  *   appcmd start|stop apppool [NAME | /apppool.name:NAME]       appcmd recycle apppool ...
  *   appcmd start|stop site [NAME | /site.name:NAME]
+ *   appcmd list backups [NAME]        appcmd add|restore|delete backup [NAME] [/stop:true|false]
  *
  * start and stop change the runtime state only. States come from the running services; while WAS (pools) or W3SVC
  * (sites) does not run every state is Unknown, start and stop fail with 0x80070426 and `list wp` lists nothing. Exit
@@ -294,6 +295,135 @@ static int act(const lab_document *document, const wchar_t *verb, BOOL pool, con
     return 0;
 }
 
+/* ---- backups --------------------------------------------------------------------------------------------------- */
+
+static const wchar_t *const backup_files[] = {L"config\\administration.config", L"config\\applicationHost.config",
+                                              L"config\\redirection.config", L"MBSchema.xml", L"MetaBase.xml", NULL};
+
+static wchar_t *inetsrv(const wchar_t *below)
+{
+    wchar_t folder[MAX_PATH];
+
+    lab_config_folder(folder, MAX_PATH);
+    *wcsrchr(folder, L'\\') = 0;
+    return lab_format(L"%ls\\%ls", folder, below);
+}
+
+static int by_name(const void *one, const void *two)
+{
+    return _wcsicmp(*(wchar_t *const *)one, *(wchar_t *const *)two);
+}
+
+/* The folders below `root` that match, as BACKUP objects. */
+static int list_folders(const wchar_t *root, const wchar_t *pattern, const wchar_t *name)
+{
+    wchar_t *search = lab_format(L"%ls\\%ls", root, pattern), *names[1024];
+    WIN32_FIND_DATAW data;
+    HANDLE find = FindFirstFileW(search, &data);
+    int hits = 0, i;
+
+    free(search);
+    if (find == INVALID_HANDLE_VALUE)
+        return 0;
+    do {
+        if ((data.dwFileAttributes & FILE_ATTRIBUTE_DIRECTORY) && data.cFileName[0] != L'.' && hits < 1024
+            && (!name || !_wcsicmp(name, data.cFileName)))
+            names[hits++] = lab_wcsdup(data.cFileName);
+    } while (FindNextFileW(find, &data));
+    FindClose(find);
+    qsort(names, hits, sizeof *names, by_name);
+    for (i = 0; i < hits; i++) {
+        if (as_xml)
+            put(L"    <BACKUP BACKUP.NAME=\"%ls\" />\r\n", names[i]);
+        else
+            put(L"BACKUP \"%ls\"\r\n", names[i]);
+        free(names[i]);
+    }
+    return hits;
+}
+
+/* Copies what is there of the files of a backup; to_backup: from the live places, else back to them. */
+static DWORD copy_backup(const wchar_t *folder, BOOL to_backup)
+{
+    int i, copied = 0;
+
+    for (i = 0; backup_files[i]; i++) {
+        const wchar_t *base = wcsrchr(backup_files[i], L'\\');
+        wchar_t *live = inetsrv(backup_files[i]), *kept = lab_format(L"%ls\\%ls", folder, base ? base + 1 : backup_files[i]);
+        const wchar_t *from = to_backup ? live : kept, *to = to_backup ? kept : live;
+        DWORD error = 0;
+
+        if (lab_exists(from)) {
+            copied++;
+            if (!CopyFileW(from, to, FALSE))
+                error = GetLastError();
+        }
+        free(live);
+        free(kept);
+        if (error)
+            return lab_hresult(error);
+    }
+    return copied ? 0 : 0x80070002;
+}
+
+static int backups(const wchar_t *verb, const wchar_t *name)
+{
+    wchar_t *root = inetsrv(L"backup"), *folder, made[32], history[MAX_PATH];
+    DWORD error;
+    SYSTEMTIME now;
+    int i;
+
+    lab_expand(L"%SystemDrive%\\inetpub\\history", history, MAX_PATH);
+    if (!_wcsicmp(verb, L"list")) {
+        int hits;
+        if (as_xml)
+            put(L"<?xml version=\"1.0\" encoding=\"UTF-8\"?>\r\n<appcmd>\r\n");
+        hits = list_folders(root, L"*", name) + list_folders(history, L"CFGHISTORY_*", name);
+        if (as_xml)
+            put(L"</appcmd>\r\n");
+        return hits ? 0 : 1;
+    }
+    if (!_wcsicmp(verb, L"add")) {
+        if (!name) {
+            GetLocalTime(&now);
+            swprintf(made, 32, L"%04d%02d%02dT%02d%02d%02d", now.wYear, now.wMonth, now.wDay, now.wHour, now.wMinute, now.wSecond);
+            name = made;
+        }
+        folder = lab_format(L"%ls\\%ls", root, name);
+        if (lab_exists(folder))
+            return command_failed(0x800700B7);
+        lab_make_folders(folder);
+        error = copy_backup(folder, TRUE);
+        if (error)
+            return command_failed(error);
+        put(L"BACKUP object \"%ls\" added\r\n", name);
+        return 0;
+    }
+    if (!name)
+        return fail(0, 87, L"Must specify the backup to %ls.", verb);
+    folder = lab_format(L"%ls\\%ls", !_wcsnicmp(name, L"CFGHISTORY_", 11) ? history : root, name);
+    if (!lab_exists(folder))
+        return fail(0, 1168, L"Cannot find BACKUP object with identifier \"%ls\".", name);
+    if (!_wcsicmp(verb, L"restore")) {
+        error = copy_backup(folder, FALSE);
+        if (error)
+            return command_failed(error);
+        put(L"Restored configuration from backup \"%ls\"\r\n", name);
+        return 0;
+    }
+    if (!_wcsicmp(verb, L"delete")) {
+        for (i = 0; backup_files[i]; i++) {
+            const wchar_t *base = wcsrchr(backup_files[i], L'\\');
+            DeleteFileW(lab_format(L"%ls\\%ls", folder, base ? base + 1 : backup_files[i]));
+        }
+        if (!RemoveDirectoryW(folder))
+            return command_failed(lab_hresult(GetLastError()));
+        put(L"BACKUP object \"%ls\" deleted\r\n", name);
+        return 0;
+    }
+    return fail(0, 87, L"Unknown command \"%ls\".", verb);
+}
+
 /* The value of /NAME:VALUE, NULL when the word is another. */
 static const wchar_t *option(const wchar_t *word, const wchar_t *name)
 {
@@ -324,11 +454,15 @@ int wmain(int count, wchar_t **words)
         else if ((value = option(words[i], L"apppool.name")) != NULL || (value = option(words[i], L"site.name")) != NULL
                  || (value = option(words[i], L"name")) != NULL)
             f.name = value;
+        else if ((value = option(words[i], L"stop")) != NULL)
+            ; /* the lab's services react to the file by themselves */
         else if (words[i][0] != L'/' && words[i][0] != L'-')
             f.name = words[i];
         else
             return fail(0, 87, L"The attribute \"%ls\" is not supported in the current command usage.", words[i] + 1);
     }
+    if (!_wcsicmp(object, L"backup") || !_wcsicmp(object, L"backups"))
+        return backups(verb, f.name);
     pool = !_wcsicmp(object, L"apppool") || !_wcsicmp(object, L"apppools");
     site = !_wcsicmp(object, L"site") || !_wcsicmp(object, L"sites");
     workers = !_wcsicmp(object, L"wp") || !_wcsicmp(object, L"wps");

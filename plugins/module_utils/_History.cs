@@ -1,0 +1,153 @@
+// Copyright (c) 2026 the webfarm.iis authors
+// GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+// FOR INTERNAL COLLECTION USE ONLY
+// The interfaces in this file are meant for use within the webfarm.iis collection
+// and may change in any release, even a bugfix release.
+
+// What a restore needs beside reading configurations: how two of them differ, a live file that cannot be read, the settings of the history.
+
+using System;
+using System.Collections.Generic;
+using System.Text;
+using ansible_collections.webfarm.iis.plugins.module_utils._Configuration;
+using ansible_collections.webfarm.iis.plugins.module_utils._KeyContainer;
+
+//TypeAccelerator -Name WebfarmHistory -TypeName WebfarmHistory
+
+namespace ansible_collections.webfarm.iis.plugins.module_utils._History
+{
+    /// <summary>One attribute that differs. What may be a secret is a fingerprint of what is written, never the text.</summary>
+    public class WebfarmDifference
+    {
+        public string Path { get; internal set; }
+        /// <summary>added, removed or changed.</summary>
+        public string Change { get; internal set; }
+        public string Before { get; internal set; }
+        public string After { get; internal set; }
+    }
+
+    public static class WebfarmHistory
+    {
+        private const int ShownCharacters = 120;
+
+        // Attributes whose values are not shown, also where nobody encrypted them.
+        private static readonly string[] Secret = { "password", "passwd", "pwd", "secret", "token", "sessionkey", "connectionstring", "validationkey", "decryptionkey" };
+
+        /// <summary>Attributes that differ from one file to another, in document order, those of the first file first.</summary>
+        public static WebfarmDifference[] Compare(WebfarmConfigurationFile before, WebfarmConfigurationFile after)
+        {
+            Dictionary<string, string> old = Values(before), young = Values(after);
+            List<WebfarmDifference> found = new List<WebfarmDifference>();
+            foreach (KeyValuePair<string, string> pair in old)
+            {
+                string text;
+                if (!young.TryGetValue(pair.Key, out text)) found.Add(Difference(pair.Key, "removed", pair.Value, null));
+                else if (text != pair.Value) found.Add(Difference(pair.Key, "changed", pair.Value, text));
+            }
+            foreach (KeyValuePair<string, string> pair in young)
+                if (!old.ContainsKey(pair.Key)) found.Add(Difference(pair.Key, "added", null, pair.Value));
+            return found.ToArray();
+        }
+
+        private static Dictionary<string, string> Values(WebfarmConfigurationFile file)
+        {
+            Dictionary<string, string> values = new Dictionary<string, string>(StringComparer.Ordinal);
+            foreach (WebfarmConfigurationFile.Attribute attribute in file.Attributes) values[attribute.Path] = attribute.Value;
+            return values;
+        }
+
+        private static WebfarmDifference Difference(string path, string change, string before, string after)
+        {
+            bool hidden = IsSecret(path, before) || IsSecret(path, after);
+            WebfarmDifference difference = new WebfarmDifference();
+            difference.Path = path;
+            difference.Change = change;
+            difference.Before = Shown(before, hidden);
+            difference.After = Shown(after, hidden);
+            return difference;
+        }
+
+        private static bool IsSecret(string path, string text)
+        {
+            if (text == null) return false;
+            if (text.StartsWith("[enc:", StringComparison.Ordinal)) return true;
+            // A variable of the environment may be anything.
+            if (path.IndexOf("environmentVariable", StringComparison.OrdinalIgnoreCase) >= 0) return true;
+            string name = path.Substring(path.LastIndexOf('@') + 1);
+            foreach (string word in Secret)
+                if (name.IndexOf(word, StringComparison.OrdinalIgnoreCase) >= 0) return true;
+            return false;
+        }
+
+        private static string Shown(string text, bool hidden)
+        {
+            if (text == null) return null;
+            if (hidden) return "sha256:" + WebfarmKeyContainer.Sha256(Encoding.UTF8.GetBytes(text)).Substring(0, 16);
+            return text.Length <= ShownCharacters ? text : text.Substring(0, ShownCharacters) + "...";
+        }
+
+        /// <summary>
+        /// A file that is no configuration, as far as it matters for replacing it: its bytes and hash, and nothing in it.
+        /// </summary>
+        public static WebfarmConfigurationFile Unreadable(byte[] bytes, string name)
+        {
+            WebfarmConfigurationFile file = WebfarmConfiguration.Parse(Encoding.ASCII.GetBytes("<configuration />"), name);
+            file.Bytes = bytes;
+            file.Sha256 = WebfarmKeyContainer.Sha256(bytes);
+            return file;
+        }
+
+        /// <summary>
+        /// The file with attributes of configHistory set; every other byte stays. Where the file has no such element, it is added as the first
+        /// one of system.applicationHost.
+        /// </summary>
+        public static byte[] Set(WebfarmConfigurationFile file, IDictionary<string, string> values)
+        {
+            Dictionary<string, string> edits = new Dictionary<string, string>();
+            WebfarmConfigurationFile.Element section = null, parent = null;
+            foreach (WebfarmConfigurationFile.Element element in file.Elements)
+            {
+                bool top = element.Parent != null && element.Parent.Parent == null && element.Parent.Name == "configuration";
+                if (top && element.Name == "system.applicationHost" && parent == null) parent = element;
+                if (parent != null && element.Parent == parent && element.Name == "configHistory" && section == null) section = element;
+            }
+            if (parent == null)
+                throw new WebfarmConfigurationException(file.Name, 0, "there is no section group system.applicationHost");
+            if (section != null)
+            {
+                foreach (KeyValuePair<string, string> pair in values) edits[section.Path + "/@" + pair.Key] = pair.Value;
+                return WebfarmConfiguration.Replace(file, edits);
+            }
+            return Insert(file, parent, values);
+        }
+
+        private static byte[] Insert(WebfarmConfigurationFile file, WebfarmConfigurationFile.Element parent, IDictionary<string, string> values)
+        {
+            int end = parent.NameEnd;
+            foreach (WebfarmConfigurationFile.Attribute attribute in parent.Attributes) end = attribute.Start + attribute.Length + 1;
+            while (end < file.Text.Length && Char.IsWhiteSpace(file.Text[end])) end++;
+            if (end >= file.Text.Length || file.Text[end] != '>')
+                throw new WebfarmConfigurationException(file.Name, parent.Line, "system.applicationHost is empty: this is not the configuration of a server");
+            end++;
+            int lead = end;
+            while (lead < file.Text.Length && Char.IsWhiteSpace(file.Text[lead])) lead++;
+            StringBuilder text = new StringBuilder(file.Text.Substring(0, end));
+            text.Append(file.Text, end, lead - end).Append("<configHistory");
+            // Replace() escapes; an element of its own is made first and filled by it.
+            text.Append(" />").Append(file.Text, end, file.Text.Length - end);
+            byte[] body = new UTF8Encoding(file.ByteOrderMark, true).GetBytes(text.ToString());
+            if (file.ByteOrderMark)
+            {
+                byte[] marked = new byte[body.Length + 3];
+                marked[0] = 0xEF;
+                marked[1] = 0xBB;
+                marked[2] = 0xBF;
+                Buffer.BlockCopy(body, 0, marked, 3, body.Length);
+                body = marked;
+            }
+            return Set(WebfarmConfiguration.Parse(body, file.Name), values);
+        }
+    }
+}

@@ -1,0 +1,552 @@
+# Copyright (c) 2026 the webfarm.iis authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# FOR INTERNAL COLLECTION USE ONLY. Interfaces may change in any release, even a bugfix release.
+
+# What restoring from a backup and from the history have in common: which snapshot, how it differs, what else comes back with it.
+
+#AnsibleRequires -CSharpUtil ..module_utils._KeyContainer
+#AnsibleRequires -CSharpUtil ..module_utils._Configuration
+#AnsibleRequires -CSharpUtil ..module_utils._History
+#AnsibleRequires -CSharpUtil ..module_utils._Protection
+#AnsibleRequires -PowerShell ..module_utils._Backup
+#AnsibleRequires -PowerShell ..module_utils._Change
+#AnsibleRequires -PowerShell ..module_utils._Dependent
+#AnsibleRequires -PowerShell ..module_utils._Facts
+#AnsibleRequires -PowerShell ..module_utils._KeyPlan
+
+Function Invoke-WebfarmBackupTask {
+    <#
+    .SYNOPSIS
+    Makes, verifies, or deletes a backup, and applies retention. Fills in the result of the change.
+
+    .PARAMETER Change
+    From New-WebfarmChange, opened.
+
+    .PARAMETER State
+    present, verified or absent.
+
+    .PARAMETER Name
+    The name of the backup; without one the newest that holds what the server holds now.
+
+    .PARAMETER Force
+    Make one also where the newest holds what the server holds now.
+
+    .PARAMETER Keep
+    As for Get-WebfarmExpiredBackup.
+
+    .PARAMETER KeepDays
+    As for Get-WebfarmExpiredBackup.
+    #>
+    [CmdletBinding()]
+    param (
+        [Parameter(Mandatory = $true)]
+        [hashtable]
+        $Change,
+
+        [Parameter(Mandatory = $true)]
+        [ValidateSet('absent', 'present', 'verified')]
+        [string]
+        $State,
+
+        [Parameter()]
+        [string]
+        $Name,
+
+        [Parameter()]
+        [bool]
+        $Force,
+
+        [Parameter()]
+        [int]
+        $Keep,
+
+        [Parameter()]
+        [int]
+        $KeepDays
+    )
+
+    $result = $Change.Result
+    $result.deleted = @()
+    if ($State -ne 'present' -and -not $Name) {
+        throw "name: say which backup; state=$State needs it."
+    }
+    if ($Name) {
+        Assert-WebfarmBackupName -Name $Name
+    }
+    if ($State -eq 'absent') {
+        $there = [System.IO.Directory]::Exists([System.IO.Path]::Combine((Get-WebfarmBackupFolder), $Name))
+        if ($there) {
+            $result.deleted = @($Name)
+            $result.changed = $true
+            if (-not $Change.CheckMode) {
+                Remove-WebfarmBackup -Name $Name
+            }
+        }
+        Set-WebfarmBackupDiff -Change $Change -Before @($result.deleted) -After @()
+        return
+    }
+    $Change.Accepted = ConvertTo-WebfarmAcceptance -List $Change.Parameter.accept_undecryptable
+    if ($State -eq 'verified') {
+        $files = @(Read-WebfarmBackup -Name $Name)
+        $result.backup = Get-WebfarmBackupFact -Name $Name
+        Assert-WebfarmBackupProven -Change $Change -File $files -What "The backup '$Name'"
+        if ($result.backup.intact -eq $false -or -not $result.backup.complete) {
+            throw "The backup '$Name' cannot be relied on: $($result.backup.message) Restore another, and delete this one."
+        }
+        return
+    }
+    Assert-WebfarmNotRedirected -Advice 'Back up the share that holds the effective file; a local backup would hold what IIS does not read.'
+    $source = @(Get-WebfarmBackupSource)
+    Assert-WebfarmBackupProven -Change $Change -File $source -What 'The present configuration'
+    $text = Format-WebfarmBackupFile -File @(ConvertTo-WebfarmBackupFile -File $source)
+    $facts = @(Get-WebfarmBackupFact)
+    $same = @($facts | Where-Object -FilterScript { (Format-WebfarmBackupFile -File $_.files) -eq $text })
+    $before = @($facts | ForEach-Object -Process { $_.name })
+    $found = $null
+    if ($Name) {
+        $found = $facts | Where-Object -FilterScript { $_.name -eq $Name } | Select-Object -First 1
+        if ($null -ne $found -and ($found.intact -eq $false -or -not $found.complete)) {
+            throw "The backup '$Name' exists and cannot be relied on: $($found.message) Delete it, or choose another name."
+        }
+    }
+    elseif (-not $Force) {
+        $newest = $facts | Select-Object -First 1
+        $found = $same | Where-Object -FilterScript { $_.name -eq $newest.name } | Select-Object -First 1
+    }
+    if ($null -eq $found) {
+        $result.changed = $true
+        if ($Change.CheckMode) {
+            $shown = $Name
+            if (-not $shown) {
+                $shown = [DateTime]::Now.ToString('yyyyMMddTHHmmss', [System.Globalization.CultureInfo]::InvariantCulture)
+            }
+            $found = [ordered]@{
+                name = $shown
+                planned = $true
+                created = ConvertTo-WebfarmTimeText -Time ([DateTime]::UtcNow)
+                files = @(ConvertTo-WebfarmBackupFile -File $source)
+                proven = $true
+            }
+        }
+        else {
+            $found = New-WebfarmBackup -Name $Name
+            if (-not $found.proven -and $Change.Accepted.Count -eq 0) {
+                throw "The backup '$($found.name)' was made and does not prove: $($found.message)"
+            }
+        }
+        $facts = @($found) + $facts
+    }
+    $result.backup = $found
+    if ($Keep -gt 0 -or $KeepDays -gt 0) {
+        $result.deleted = @(Get-WebfarmExpiredBackup -Fact $facts -Keep $Keep -KeepDays $KeepDays | Where-Object -FilterScript { $_ -ne $found.name })
+        foreach ($old in $result.deleted) {
+            $result.changed = $true
+            if (-not $Change.CheckMode) {
+                Remove-WebfarmBackup -Name $old
+            }
+        }
+    }
+    $after = @($facts | ForEach-Object -Process { $_.name } | Where-Object -FilterScript { $result.deleted -notcontains $_ })
+    Set-WebfarmBackupDiff -Change $Change -Before $before -After $after
+}
+
+Function Set-WebfarmBackupDiff {
+    <#
+    .SYNOPSIS
+    Describes what becomes of the backups, for diff mode: their names.
+
+    .PARAMETER Change
+    From New-WebfarmChange.
+
+    .PARAMETER Before
+    Names of the backups before.
+
+    .PARAMETER After
+    Names of the backups after.
+    #>
+    [CmdletBinding()]
+    [System.Diagnostics.CodeAnalysis.SuppressMessageAttribute('PSUseShouldProcessForStateChangingFunctions', '', Justification = 'Fills an object only')]
+    param (
+        [Parameter(Mandatory = $true)]
+        [hashtable]
+        $Change,
+
+        [Parameter()]
+        [AllowEmptyCollection()]
+        [string[]]
+        $Before = @(),
+
+        [Parameter()]
+        [AllowEmptyCollection()]
+        [string[]]
+        $After = @()
+    )
+
+    $Change.Diff = @{
+        before = [ordered]@{ backups = @($Before | Sort-Object) }
+        after = [ordered]@{ backups = @($After | Sort-Object) }
+    }
+}
+
+Function Assert-WebfarmBackupProven {
+    <#
+    .SYNOPSIS
+    Throws unless every session key and value of these files opens with the keys of this machine, or is accepted.
+
+    .PARAMETER Change
+    From New-WebfarmChange; its result receives the values.
+
+    .PARAMETER File
+    Dictionaries with name and content.
+
+    .PARAMETER What
+    What the message calls them.
+    #>
+    [CmdletBinding()]
+    param (
+        [Parameter(Mandatory = $true)]
+        [hashtable]
+        $Change,
+
+        [Parameter(Mandatory = $true)]
+        [AllowEmptyCollection()]
+        [object[]]
+        $File,
+
+        [Parameter(Mandatory = $true)]
+        [string]
+        $What
+    )
+
+    try {
+        $proof = Get-WebfarmBackupProof -File $File -Accepted $Change.Accepted
+    }
+    catch {
+        throw "$What cannot be used: $(Get-WebfarmSentence -ErrorRecord $_) Nothing was changed."
+    }
+    $Change.Result.protected_values = @($proof.ProtectedValues)
+    foreach ($path in $proof.Unneeded) {
+        $Change.Warning.Add("accept_undecryptable: $path decrypts, or is not there.")
+    }
+    $problems = @($proof.Problems)
+    if ($problems.Count -gt 0) {
+        throw "$What does not prove: $($problems.Count) session keys and protected values do not open with the keys of this server. " +
+        "$(Format-WebfarmProblem -Problem $problems) Nothing was changed. What is known to be broken can be listed with a reason in accept_undecryptable."
+    }
+}
+
+Function Restore-WebfarmBackup {
+    <#
+    .SYNOPSIS
+    Restores a backup of this server, or what came from the controller, through the transaction.
+
+    .PARAMETER Change
+    From New-WebfarmChange with Repair, opened. Its parameters say what is restored: name, or src with _content and _administration.
+    #>
+    [CmdletBinding()]
+    param (
+        [Parameter(Mandatory = $true)]
+        [hashtable]
+        $Change
+    )
+
+    $given = $Change.Parameter
+    $administration = $null
+    if ($given.name) {
+        $files = @(Read-WebfarmBackup -Name $given.name)
+        $Change.Result.backup = Get-WebfarmBackupFact -Name $given.name -Decrypt none
+        if (-not $Change.Result.backup.complete) {
+            throw "The backup '$($given.name)' cannot be restored: $($Change.Result.backup.message) Nothing was changed."
+        }
+        $administration = ($files | Where-Object -FilterScript { $_.name -eq 'administration.config' }).content
+        $given.src = [System.IO.Path]::Combine((Get-WebfarmBackupFolder), $given.name, 'applicationHost.config')
+        $given.remote_src = $true
+        Test-WebfarmRestoredRedirection -File $files
+    }
+    else {
+        $given.src = 'applicationHost.config'
+        $given.remote_src = $false
+        if ($given._administration) {
+            $administration = ConvertFrom-WebfarmPackedText -Text $given._administration -Name 'administration.config'
+        }
+    }
+    Read-WebfarmChangeFile -Change $Change
+    Read-WebfarmChangeKey -Change $Change
+    Confirm-WebfarmChange -Change $Change
+    if ($null -ne $administration) {
+        Add-WebfarmRestoredFile -Change $Change -Name 'administration.config' -Content $administration
+    }
+    $Change.Result.differences = @(Get-WebfarmDifference -Before $Change.Live -After $Change.Candidate)
+    if ($Change.CheckMode -and $Change.Pending.Count -gt 0) {
+        # The controller proves it with the keys that are not here yet.
+        $Change.Result._content = ConvertTo-WebfarmPackedText -Content $Change.Candidate.Bytes
+    }
+    Invoke-WebfarmChange -Change $Change -InService
+}
+
+Function Test-WebfarmRestoredRedirection {
+    <#
+    .SYNOPSIS
+    Throws for a backup whose redirection.config is active: what it holds is not what IIS read then.
+
+    .PARAMETER File
+    Dictionaries with name and content.
+    #>
+    [CmdletBinding()]
+    param (
+        [Parameter(Mandatory = $true)]
+        [object[]]
+        $File
+    )
+
+    $redirection = $File | Where-Object -FilterScript { $_.name -eq 'redirection.config' }
+    if ($null -ne $redirection -and [WebfarmConfiguration]::Redirection([System.IO.Path]::GetDirectoryName($redirection.path)).Enabled) {
+        throw 'The backup was made while shared configuration was active: its applicationHost.config is not what IIS read then. ' +
+        'Nothing was changed. Restore the shared files instead.'
+    }
+}
+
+Function Add-WebfarmRestoredFile {
+    <#
+    .SYNOPSIS
+    Adds administration.config to a change that restores applicationHost.config, proven like it.
+
+    .DESCRIPTION
+    Call it after Confirm-WebfarmChange. What is the same already, apart from how it is encrypted, is left alone.
+
+    .PARAMETER Change
+    From New-WebfarmChange.
+
+    .PARAMETER Name
+    The name of the file.
+
+    .PARAMETER Content
+    Its bytes.
+    #>
+    [CmdletBinding()]
+    param (
+        [Parameter(Mandatory = $true)]
+        [hashtable]
+        $Change,
+
+        [Parameter(Mandatory = $true)]
+        [string]
+        $Name,
+
+        [Parameter(Mandatory = $true)]
+        [byte[]]
+        $Content
+    )
+
+    $path = [System.IO.Path]::Combine((Get-WebfarmConfigurationFolder), $Name)
+    $item = New-WebfarmContentItem -Path $path -Name $Name
+    if ($null -eq $item) {
+        $Change.Warning.Add("$path does not exist on this server, so $Name is not restored.")
+        return
+    }
+    if ($item.before_sha256 -eq [WebfarmKeyContainer]::Sha256($Content)) {
+        return
+    }
+    try {
+        $file = [WebfarmConfiguration]::Parse($Content, $Name).Under($Change.Candidate)
+    }
+    catch {
+        throw "$(Get-WebfarmSentence -ErrorRecord $_) Nothing was changed."
+    }
+    if ($Change.Pending.Count -eq 0) {
+        $bad = @(
+            foreach ($verdict in [WebfarmProtection]::Prove($file, $Change.KeySet)) {
+                if ($verdict.Verdict -ne 'ok' -and -not $Change.Accepted.ContainsKey($verdict.Path)) {
+                    ConvertTo-WebfarmValueFact -Verdict $verdict
+                }
+            }
+        )
+        if ($bad.Count -gt 0) {
+            throw "$Name was refused: $($bad.Count) protected values could not be opened on this host. $(Format-WebfarmProblem -Problem $bad) " +
+            'Nothing was changed.'
+        }
+    }
+    $item.after = $Content
+    $item.after_sha256 = [WebfarmKeyContainer]::Sha256($Content)
+    $Change.Dependent = @($Change.Dependent | Where-Object -FilterScript { $_.path -ne $path }) + @($item)
+    $Change.Result.dependent_files = @($Change.Result.dependent_files | Where-Object -FilterScript { $_.path -ne $path }) + @(
+        [ordered]@{
+            path = $path
+            before = $item.before_sha256
+            after = $item.after_sha256
+            changed = $true
+        }
+    )
+}
+
+Function Get-WebfarmDifference {
+    <#
+    .SYNOPSIS
+    Lists the attributes that differ between two configurations. Secrets are fingerprints of what is written.
+
+    .PARAMETER Before
+    The one.
+
+    .PARAMETER After
+    The other.
+
+    .PARAMETER Limit
+    How many to return at most.
+    #>
+    [CmdletBinding()]
+    param (
+        [Parameter(Mandatory = $true)]
+        [object]
+        $Before,
+
+        [Parameter(Mandatory = $true)]
+        [object]
+        $After,
+
+        [Parameter()]
+        [int]
+        $Limit = 50
+    )
+
+    $number = 0
+    foreach ($difference in [WebfarmHistory]::Compare($Before, $After)) {
+        $number++
+        if ($number -gt $Limit) {
+            break
+        }
+        [ordered]@{
+            path = $difference.Path
+            change = $difference.Change
+            before = $difference.Before
+            after = $difference.After
+        }
+    }
+}
+
+Function Add-WebfarmSnapshotDifference {
+    <#
+    .SYNOPSIS
+    Adds to every snapshot how the present configuration differs from it.
+
+    .PARAMETER History
+    From Get-WebfarmHistoryFact, changed in place.
+
+    .PARAMETER File
+    The present applicationHost.config; $null when it cannot be read.
+    #>
+    [CmdletBinding()]
+    param (
+        [Parameter(Mandatory = $true)]
+        [object]
+        $History,
+
+        [Parameter()]
+        [AllowNull()]
+        [object]
+        $File
+    )
+
+    foreach ($snapshot in $History.snapshots) {
+        $snapshot.differences = $null
+        $snapshot.difference_count = $null
+        if ($null -eq $File -or -not $snapshot.sha256) {
+            continue
+        }
+        try {
+            $old = [WebfarmConfiguration]::Load($snapshot.path)
+            $snapshot.difference_count = [WebfarmHistory]::Compare($old, $File).Length
+            $snapshot.differences = @(Get-WebfarmDifference -Before $old -After $File)
+        }
+        catch {
+            Write-Verbose -Message "$($snapshot.path) cannot be compared: $_"
+        }
+    }
+}
+
+Function Select-WebfarmSnapshot {
+    <#
+    .SYNOPSIS
+    Returns the snapshot that is asked for. Throws, with what there is, when there is none.
+
+    .PARAMETER History
+    From Get-WebfarmHistoryFact.
+
+    .PARAMETER Number
+    Its number.
+
+    .PARAMETER Time
+    A time: the newest snapshot that is not younger.
+
+    .PARAMETER Present
+    SHA-256 of the present file, which is no candidate for the last one that proves.
+    #>
+    [CmdletBinding()]
+    param (
+        [Parameter(Mandatory = $true)]
+        [object]
+        $History,
+
+        [Parameter()]
+        [AllowNull()]
+        [object]
+        $Number,
+
+        [Parameter()]
+        [string]
+        $Time,
+
+        [Parameter()]
+        [string]
+        $Present
+    )
+
+    if ($History.message -and @($History.snapshots).Count -eq 0) {
+        throw "$($History.message) configHistory in applicationHost.config names it; AppHostSvc does not create a folder of one's own choice."
+    }
+    $known = @($History.snapshots | Where-Object -FilterScript { $_.sha256 })
+    $list = @($known | Select-Object -First 10 | ForEach-Object -Process { "$($_.number) ($($_.created))" }) -join ', '
+    if (-not $list) {
+        $list = 'none'
+    }
+    if ($null -ne $Number) {
+        $found = $known | Where-Object -FilterScript { $_.number -eq $Number } | Select-Object -First 1
+        if ($null -eq $found) {
+            throw "number: there is no snapshot $Number in $($History.path). There are: $list."
+        }
+        return $found
+    }
+    if ($Time) {
+        $moment = [DateTime]::MinValue
+        $style = [System.Globalization.DateTimeStyles]'AssumeUniversal, AdjustToUniversal'
+        if (-not [DateTime]::TryParse($Time, [System.Globalization.CultureInfo]::InvariantCulture, $style, [ref]$moment)) {
+            throw "time: '$Time' is not a time such as 2026-11-20T07:32:00Z. Without an offset it is taken as UTC."
+        }
+        $limit = ConvertTo-WebfarmTimeText -Time $moment
+        $found = $known | Where-Object -FilterScript { [string]::CompareOrdinal($_.created, $limit) -le 0 } |
+            Sort-Object -Property { $_.created }, { $_.number } -Descending | Select-Object -First 1
+        if ($null -eq $found) {
+            throw "time: no snapshot in $($History.path) is as old as $limit. There are: $list."
+        }
+        return $found
+    }
+    $found = $known | Where-Object -FilterScript { $_.proven -and $_.sha256 -ne $Present } | Select-Object -First 1
+    if ($null -eq $found) {
+        $found = $known | Where-Object -FilterScript { $_.proven } | Select-Object -First 1
+    }
+    if ($null -eq $found) {
+        throw "select: no snapshot in $($History.path) opens with the keys of this server. There are: $list. " +
+        'Name one by number together with the bundle that held its keys, restore a backup, or import the lost keys first.'
+    }
+    return $found
+}
+
+Export-ModuleMember -Function @(
+    'Add-WebfarmRestoredFile'
+    'Add-WebfarmSnapshotDifference'
+    'Get-WebfarmDifference'
+    'Invoke-WebfarmBackupTask'
+    'Restore-WebfarmBackup'
+    'Select-WebfarmSnapshot'
+)
