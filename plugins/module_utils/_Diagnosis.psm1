@@ -15,7 +15,7 @@
 #   message  what Windows says, or what was seen; then cause, how to confirm it, and the fix, in plain sentences
 #   plays    what mends it, the best first: playbooks and modules of this collection, and words that plugin_utils/_diagnosis.py knows
 #            (history = put the last good file of the history back, history_copy = the same by hand, where the present file is no
-#            configuration at all; leftover = move the left-over file away)
+#            configuration at all; leftover = move the left-over file away; start = start the services that do not run)
 # An entry without codes and verdicts is a situation that only several facts together show; the ranking of causes names it.
 # "events" says what the events of the logs point at.
 # A long text is a list of pieces to be joined by a space. {container} and {provider} are filled in.
@@ -243,7 +243,8 @@ $script:diagnosisTable = @'
      "message": "The dependency service or group failed to start.",
      "cause": "W3SVC depends on WAS, which did not start.",
      "confirm": "Look at the events of WAS (5005, 5036, 5215, 7023).",
-     "fix": "Mend what stops WAS: keys, the configuration file, a left-over applicationHost.config.tmp."},
+     "fix": "Mend what stops WAS: keys, the configuration file, a left-over applicationHost.config.tmp.",
+     "plays": ["start"]},
     {"id": "file_in_use", "codes": ["0x80070020"], "verdicts": [], "context": "",
      "message": "The process cannot access the file because it is being used by another process.",
      "cause": "Another program holds the file: IIS Manager, an editor, backup or security software.",
@@ -270,12 +271,14 @@ $script:diagnosisTable = @'
      "message": "The service did not respond to the start or control request in a timely fashion.",
      "cause": "The service hangs at its start. That is a symptom: most often it waits for a key that it cannot read.",
      "confirm": "Look at the state and the access list of its key container first; then at events 7009 and 7011 of the Service Control Manager.",
-     "fix": "Mend the key or its access list, then start the service. Only where both are right, look for what else holds the service up."},
+     "fix": "Mend the key or its access list, then start the service. Only where both are right, look for what else holds the service up.",
+     "plays": ["start"]},
     {"id": "service_crashed", "codes": ["0x8007042B"], "verdicts": [], "context": "service",
      "message": "The process terminated unexpectedly.",
      "cause": "The service ended by itself after it had started.",
      "confirm": "Look at event 7034 and at the application log for the process that ended.",
-     "fix": "Mend what the other findings name, then start the service; otherwise look at what else is loaded into it (global modules, agents)."},
+     "fix": "Mend what the other findings name, then start the service; otherwise look at what else is loaded into it (global modules, agents).",
+     "plays": ["start"]},
     {"id": "service_disabled", "codes": ["0x80070422"], "verdicts": [], "context": "service",
      "message": "The service cannot be started, because it is disabled or because something it needs is.",
      "cause": "The start type of the service is disabled.",
@@ -295,7 +298,8 @@ $script:diagnosisTable = @'
      "message": "A service of IIS does not run although it should.",
      "cause": "The service ended or did not start, and no finding explains its error code.",
      "confirm": "Start it by hand and look at the events of the System and Application logs of that moment.",
-     "fix": "Mend what the events name, then start the service."},
+     "fix": "Mend what the events name, then start the service.",
+     "plays": ["start"]},
     {"id": "foreign_guid", "codes": [], "verdicts": [], "context": "",
      "message": "The key file belongs to another machine GUID.",
      "cause": ["The machine GUID changed (Sysprep, a cloned machine, a restored registry), or the file was copied from another server. Key files",

@@ -14,8 +14,9 @@
 # Groups that have no place on any private key: nearly every process is in one of them.
 $script:broadGroups = @('S-1-1-0', 'S-1-5-7', 'S-1-5-11', 'S-1-5-32-545', 'S-1-5-32-546')
 
-# Accounts by the names that everybody uses, in whatever language Windows speaks here. Without the name of an authority only those
-# that nobody gives to an account of his own.
+# Accounts by the names that everybody uses, in whatever language Windows speaks here: the English ones, and those of the languages whose
+# names are not the English ones, so that one task serves servers of both. Without the name of an authority only those that nobody gives to
+# an account of his own. <a>, <e> and so on stand for letters with an accent: this file is ASCII.
 $script:accounts = @{
     'administrators' = 'S-1-5-32-544'
     'authenticated users' = 'S-1-5-11'
@@ -39,6 +40,39 @@ $script:accounts = @{
     'nt authority\service' = 'S-1-5-6'
     'nt authority\system' = 'S-1-5-18'
     'system' = 'S-1-5-18'
+}
+$script:letters = @{ '<a>' = [char]0xE4; '<e`>' = [char]0xE8; '<e>' = [char]0xE9; '<c>' = [char]0xE7 }
+$script:translated = @{
+    'autoridade nt\servi<c>o de rede' = 'S-1-5-20'
+    'autoridade nt\servi<c>o local' = 'S-1-5-19'
+    'autoridade nt\sistema' = 'S-1-5-18'
+    'autorite nt\service local' = 'S-1-5-19'
+    'autorite nt\service r<e>seau' = 'S-1-5-20'
+    'autorite nt\syst<e`>me' = 'S-1-5-18'
+    'autorite nt\utilisateurs authentifi<e>s' = 'S-1-5-11'
+    'builtin\administradores' = 'S-1-5-32-544'
+    'builtin\administrateurs' = 'S-1-5-32-544'
+    'builtin\utilisateurs' = 'S-1-5-32-545'
+    'jeder' = 'S-1-1-0'
+    'nt authority\servicio de red' = 'S-1-5-20'
+    'nt authority\servicio local' = 'S-1-5-19'
+    'nt authority\servizio di rete' = 'S-1-5-20'
+    'nt authority\servizio locale' = 'S-1-5-19'
+    'nt-autorit<a>t\authentifizierte benutzer' = 'S-1-5-11'
+    'nt-autorit<a>t\lokaler dienst' = 'S-1-5-19'
+    'nt-autorit<a>t\netzwerkdienst' = 'S-1-5-20'
+    'nt-autorit<a>t\system' = 'S-1-5-18'
+    'tout le monde' = 'S-1-1-0'
+    'vordefiniert\administratoren' = 'S-1-5-32-544'
+    'vordefiniert\benutzer' = 'S-1-5-32-545'
+    'vordefiniert\iis_iusrs' = 'S-1-5-32-568'
+}
+foreach ($name in $script:translated.Keys) {
+    $whole = $name
+    foreach ($sign in $script:letters.Keys) {
+        $whole = $whole.Replace($sign, [string]$script:letters[$sign])
+    }
+    $script:accounts[$whole] = $script:translated[$name]
 }
 
 # Without them nobody could look after the key.

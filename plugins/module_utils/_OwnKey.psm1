@@ -85,11 +85,9 @@ Function Assert-WebfarmOwnContainer {
     )
 
     if (@('iisCngWasKey', 'iisCngConfigurationKey') -contains $Container) {
-        throw "$Container is a CNG key; only IIS's own setup makes those. Nothing was changed. To get new ones: keep a backup of the server " +
-        '(configuration files and %ProgramData%\Microsoft\Crypto), make the configuration portable (config_rewrap with cng=portable) ' +
-        'so that no value needs the old key, ' +
-        'move the key files of iisCngWasKey and iisCngConfigurationKey away, and run %windir%\System32\inetsrv\iissetup.exe /install SharedLibraries. ' +
-        'This route was not verified on Windows.'
+        throw "$Container is a CNG key; only IIS's own setup makes those. Nothing was changed. To get a new one from it, make the configuration " +
+        'portable first (config_rewrap with cng=portable), so that no value needs the old key, and run this module again with method=iis_setup, ' +
+        'which runs %windir%\System32\inetsrv\iissetup.exe /install SharedLibraries. This route was not verified on Windows.'
     }
     if ($Container.StartsWith('webfarm.iis.transport.', [System.StringComparison]::OrdinalIgnoreCase)) {
         throw "$Container is a key that this collection made for one transfer; it is deleted by itself."

@@ -517,129 +517,6 @@ Function Test-WebfarmSnapshot {
     }
 }
 
-Function Get-WebfarmEventFact {
-    <#
-    .SYNOPSIS
-    Returns the events of IIS and its services that bear on keys and configuration, the newest first.
-
-    .DESCRIPTION
-    The event log is asked by Get-WinEvent. Where that is not there or the log cannot be read, readable is false and message says why:
-    that is no error. Not verified on Windows.
-
-    .PARAMETER Hours
-    How far back to look.
-
-    .PARAMETER Limit
-    How many events to return at most.
-    #>
-    [CmdletBinding()]
-    param (
-        [Parameter()]
-        [int]
-        $Hours = 24,
-
-        [Parameter()]
-        [int]
-        $Limit = 50
-    )
-
-    $result = [ordered]@{
-        readable = $false
-        message = $null
-        hours = $Hours
-        entries = @()
-    }
-    if ($null -eq (Get-Command -Name Get-WinEvent -ErrorAction SilentlyContinue)) {
-        $result.message = 'This PowerShell has no Get-WinEvent.'
-        return $result
-    }
-    $wanted = (Get-WebfarmDiagnosisTable).events
-    $found = New-Object -TypeName System.Collections.Generic.List[object]
-    $since = [DateTime]::Now.AddHours(-$Hours)
-    foreach ($source in @($wanted | ForEach-Object -Process { $_.source } | Select-Object -Unique)) {
-        $log = 'System'
-        if ($source -like '*-W3SVC-WP') {
-            $log = 'Application'
-        }
-        $filter = @{
-            LogName = $log
-            ProviderName = $source
-            Id = @($wanted | Where-Object -FilterScript { $_.source -eq $source } | ForEach-Object -Process { [int]$_.id })
-            StartTime = $since
-        }
-        try {
-            foreach ($event in Get-WinEvent -FilterHashtable $filter -MaxEvents $Limit -ErrorAction Stop) {
-                $found.Add((ConvertTo-WebfarmEventFact -EventRecord $event -Log $log -Source $source))
-            }
-            $result.readable = $true
-        }
-        catch {
-            # No event at all is reported as an error, and so is a source that is not registered here.
-            if ($_.FullyQualifiedErrorId -like 'NoMatchingEventsFound*' -or $_.FullyQualifiedErrorId -like 'NoMatchingProvidersFound*') {
-                $result.readable = $true
-            }
-            else {
-                $result.message = "The $log log cannot be read: $(Get-WebfarmErrorText -ErrorRecord $_)"
-            }
-        }
-    }
-    $result.entries = @($found | Sort-Object -Property { $_.time } -Descending | Select-Object -First $Limit)
-    $result
-}
-
-Function ConvertTo-WebfarmEventFact {
-    <#
-    .SYNOPSIS
-    Turns an event record into plain facts.
-
-    .PARAMETER EventRecord
-    What Get-WinEvent returned.
-
-    .PARAMETER Log
-    The log it comes from.
-
-    .PARAMETER Source
-    Its source.
-    #>
-    [CmdletBinding()]
-    param (
-        [Parameter(Mandatory = $true)]
-        [object]
-        $EventRecord,
-
-        [Parameter(Mandatory = $true)]
-        [string]
-        $Log,
-
-        [Parameter(Mandatory = $true)]
-        [string]
-        $Source
-    )
-
-    $code = $null
-    # "The data field contains the error code": four bytes, little-endian, in the last property.
-    foreach ($property in $EventRecord.Properties) {
-        if ($property.Value -is [byte[]] -and $property.Value.Length -eq 4) {
-            $number = [System.BitConverter]::ToUInt32($property.Value, 0)
-            if ($number -ne 0) {
-                $code = Format-WebfarmCode -Code $number
-            }
-        }
-    }
-    $text = "$($EventRecord.Message)".Trim()
-    if ($text.Length -gt 400) {
-        $text = $text.Substring(0, 400) + '...'
-    }
-    [ordered]@{
-        time = ConvertTo-WebfarmTimeText -Time $EventRecord.TimeCreated
-        log = $Log
-        source = $Source
-        id = [int]$EventRecord.Id
-        hresult = $code
-        message = $text
-    }
-}
-
 Function Get-WebfarmSurroundingWarning {
     <#
     .SYNOPSIS
@@ -683,7 +560,6 @@ Function Get-WebfarmSurroundingWarning {
 
 Export-ModuleMember -Function @(
     'Get-WebfarmCertificateStoreFact'
-    'Get-WebfarmEventFact'
     'Get-WebfarmHistoryFact'
     'Get-WebfarmIdentifiedFile'
     'Get-WebfarmKeyFolderFact'

@@ -8,6 +8,7 @@
 #AnsibleRequires -CSharpUtil ..module_utils._Protection
 #AnsibleRequires -PowerShell ..module_utils._Access
 #AnsibleRequires -PowerShell ..module_utils._Change
+#AnsibleRequires -PowerShell ..module_utils._CngSetup
 #AnsibleRequires -PowerShell ..module_utils._Facts
 #AnsibleRequires -PowerShell ..module_utils._Host
 #AnsibleRequires -PowerShell ..module_utils._KeyPlan
@@ -69,6 +70,11 @@ $spec = @{
         exportable = @{
             type = 'bool'
         }
+        method = @{
+            type = 'str'
+            choices = 'cryptoapi', 'iis_setup'
+            default = 'cryptoapi'
+        }
         regenerate = @{
             type = 'str'
             choices = 'never', 'fail', 'partial_idempotence', 'full_idempotence', 'always'
@@ -111,16 +117,22 @@ try {
     if ($module.Params.state -eq 'absent' -and $null -ne $module.Params.access) {
         throw 'access: an absent key has no access list. Leave it out.'
     }
+    Assert-WebfarmKeyMethod -Parameter $module.Params
     Open-WebfarmChange -Change $change
     Read-WebfarmChangeFile -Change $change
-    $access = Read-WebfarmOwnKey -Change $change
-    Confirm-WebfarmChange -Change $change -RenewSession
-    # Who may read a key concerns nobody who reads it now.
-    $inService = $false
-    if ($change.Import.Count -gt 0 -and $change.Import[0].key_changes) {
-        $inService = Test-WebfarmOwnKeyInUse -Change $change
+    if ($module.Params.method -eq 'iis_setup') {
+        Invoke-WebfarmCngSetup -Change $change
     }
-    Invoke-WebfarmChange -Change $change -InService:$inService
+    else {
+        $access = Read-WebfarmOwnKey -Change $change
+        Confirm-WebfarmChange -Change $change -RenewSession
+        # Who may read a key concerns nobody who reads it now.
+        $inService = $false
+        if ($change.Import.Count -gt 0 -and $change.Import[0].key_changes) {
+            $inService = Test-WebfarmOwnKeyInUse -Change $change
+        }
+        Invoke-WebfarmChange -Change $change -InService:$inService
+    }
 }
 catch {
     $failure = $_

@@ -9,6 +9,7 @@
 #AnsibleRequires -PowerShell ..module_utils._Access
 #AnsibleRequires -PowerShell ..module_utils._Backup
 #AnsibleRequires -PowerShell ..module_utils._Diagnosis
+#AnsibleRequires -PowerShell ..module_utils._EventLog
 #AnsibleRequires -PowerShell ..module_utils._Facts
 #AnsibleRequires -PowerShell ..module_utils._Host
 #AnsibleRequires -PowerShell ..module_utils._ServerFacts

@@ -64,6 +64,15 @@ _STOPPERS: t.Final = {
     "redirected",
     "signature_invalid",
 }
+# What the field reports and what it comes from: the message of the one is shown where the others are the cause.
+_FACES: t.Final[Mapping[str, frozenset[str]]] = {
+    "file_not_found": frozenset({"key_missing", "cng_key_missing", "foreign_guid", "cng_library", "config_missing"}),
+    "handle_invalid": frozenset({"foreign_guid", "key_missing", "several_files"}),
+    "not_enough_storage": frozenset(
+        {"key_undecryptable", "key_damaged", "key_corrupt", "no_exchange_key", "access_denied", "folder_access"}
+    ),
+    "service_timeout": frozenset({"access_denied", "folder_access", "folder_bloat"}),
+}
 _REFUSED: t.Final = (
     # The beginning of a message or of a PowerShell error, and the entry that explains it.
     (r"ConstrainedLanguage", "constrained_language"),
@@ -192,6 +201,10 @@ class Finding:
     evidence: list[str] = field(default_factory=list)
     subjects: list[str] = field(default_factory=list)
     accounts: list[tuple[str, str, str]] = field(default_factory=list)  # sid, container, path of the key file
+    # container -> the option access of the module key
+    access: dict[str, dict[str, list[dict[str, str]]]] = field(default_factory=dict)
+    pools: list[str] = field(default_factory=list)
+    services: list[str] = field(default_factory=list)
 
     def add(self, *lines: str) -> None:
         """Add evidence, each line once."""
@@ -439,6 +452,12 @@ class _Diagnosis:
                 one.add(str(problem.get("message")))
                 if kind == "missing":
                     one.accounts.append((sid, name, self.file_of(name)))
+                # What SYSTEM and Administrators lack, the module gives them without being asked.
+                if fact.get("store") == "cryptoapi" and sid not in ("", "S-1-5-18", "S-1-5-32-544"):
+                    verb = "add" if kind == "missing" else "remove"
+                    wanted = one.access.setdefault(name, {}).setdefault(verb, [])
+                    if {"account": sid} not in wanted:
+                        wanted.append({"account": sid})
 
     def _certificate_store(self) -> None:
         store = _dict(self.facts, "certificate_store")
@@ -484,9 +503,11 @@ class _Diagnosis:
             if state in ("start_pending", "stop_pending"):
                 entry = self.table.entry("service_timeout")
             if entry is None:
-                self.found("service_failed", 48).add(line)
+                one = self.found("service_failed", 48)
             else:
-                self.found(entry.id, 47 if entry.id == "dependency_failed" else 64).add(line)
+                one = self.found(entry.id, 47 if entry.id == "dependency_failed" else 64)
+            one.add(line)
+            one.services.append(name)
 
     @staticmethod
     def _root_for(service: str, code: t.Any, roots: list[Finding]) -> Finding | None:
@@ -521,6 +542,7 @@ class _Diagnosis:
                     continue
             if pool.get("identity_type") == "SpecificUser" and not failing:
                 one = self.found("pool_identity", 72)
+                one.pools.append(name)
                 one.add(f"{line}; its identity is {pool.get('user_name')}")
                 if mine:
                     one.add(f"its encrypted password opens: the key is right ({mine[0].get('path')})")
@@ -636,6 +658,7 @@ def _symptom(work: _Diagnosis, symptom: str) -> list[str]:
     shown = {code for entry in entries for code in entry.codes}
     for one in work.findings:
         matches = one.id in wanted or bool(shown.intersection(table.entry(one.id).codes))
+        matches = matches or any(one.id in _FACES.get(name, ()) for name in wanted)
         if matches and one.severity != NOTE:
             one.score += 20
             one.add(f"it fits what was seen: {symptom.strip()[:200]}")
@@ -726,6 +749,40 @@ def _steps(one: Finding, work: _Diagnosis, host: str, have: Collection[str]) -> 
                     "webfarm.iis.key_import",
                     f"ansible {host} -m webfarm.iis.key_import -a {_quote(arguments)}",
                     "imports the key alone, where the bundle holds the one that the configuration was written with",
+                )
+            )
+        elif play == "key" and one.access and "module key" in have:
+            for container, change in one.access.items():
+                arguments = json.dumps({"container": container, "access": change})
+                why = "sets the access list of the key, and proves it"
+                steps.append(
+                    _step(
+                        "module",
+                        "webfarm.iis.key",
+                        f"ansible {host} -m webfarm.iis.key -a {_quote(arguments)}",
+                        why,
+                    )
+                )
+        elif play == "secret" and one.pools and "module secret" in have:
+            for pool in one.pools:
+                arguments = json.dumps({"app_pool": pool, "value": "{{ the_password }}"})
+                command = f"ansible {host} -m webfarm.iis.secret"
+                steps.append(
+                    _step(
+                        "module",
+                        "webfarm.iis.secret",
+                        f"{command} -a {_quote(arguments)} -e @VAULTED.yml",
+                        "enters the current password (the_password in VAULTED.yml), encrypted on the server",
+                    )
+                )
+        elif play == "start" and one.services:
+            script = f"Start-Service -Name {', '.join(one.services)}"
+            steps.append(
+                _step(
+                    "command",
+                    "Start-Service",
+                    f"ansible {host} -m ansible.builtin.raw -a {_quote(script)}",
+                    "starts what is stopped, once its cause is mended",
                 )
             )
         elif f"module {play}" in have:

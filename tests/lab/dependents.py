@@ -23,6 +23,14 @@ TEXTS = {
 }
 
 
+def _rewrite(value: str) -> str:
+    setting = f'<settings><add key="ConnectionString" encryptedValue="{value}" /></settings>'
+    return (
+        f'<system.webServer><rewrite><providers><provider name="db" type="x">{setting}</provider></providers></rewrite>'
+        "</system.webServer>"
+    )
+
+
 @dataclass
 class Dependents:
     """What was staged on a host."""
@@ -49,7 +57,14 @@ class Dependents:
         return f"[enc:{provider}:{self.host.oracle('encrypt', *arguments, stdin=text)}:enc]"
 
     def stage(self) -> Dependents:
-        """One value in every place."""
+        """One value in every place; in applicationHost.config one of FTP and one of URL Rewrite."""
+        text = self.host.config.read_text("utf-8-sig")
+        ftp = self.encrypt("AesProvider", "Ftp-Pa55")
+        data = f'<providerData name="a"><add key="x" encryptedValue="{ftp}" /></providerData>'
+        section = f"<providerDefinitions><activation>{data}</activation></providerDefinitions>"
+        section = f"<system.ftpServer>{section}</system.ftpServer>"
+        section += _rewrite(self.encrypt("AesProvider", "Rewrite-Pa55"))
+        self.host.config.write_bytes(text.replace("</configuration>", f"{section}</configuration>").encode())
         admin = self.files["administration.config"]
         text = admin.read_text("utf-8-sig")
         value = self.encrypt("AesProvider", TEXTS["administration.config"])
@@ -66,7 +81,7 @@ class Dependents:
         web = self.files["web.config"]
         web.parent.mkdir(parents=True, exist_ok=True)
         value = self.encrypt("AesProvider", TEXTS["web.config"])
-        web.write_bytes(f'<configuration>\r\n  <anonymous password="{value}" />\r\n</configuration>\r\n'.encode())
+        web.write_bytes(f"<configuration>\r\n  {_rewrite(value)}\r\n</configuration>\r\n".encode())
         for name in ("Password", "PrivateKeyPassword"):
             self.set_registry(name, self.host.oracle("encrypt", "rsa", "iisWasKey", stdin=TEXTS[name]))
         return self

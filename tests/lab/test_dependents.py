@@ -84,14 +84,17 @@ def test_the_server_keeps_its_own_configuration(
     staged = Dependents(web2).stage()
     web2.stop_services("FTPSVC")
     own, raw, sessions = staged.own(), staged.raw(), staged.sessions()
-    assert staged.read() == TEXTS and len(own) == 2
+    assert staged.read() == TEXTS and len(own) == 4
+    assert {"Ftp-Pa55", "Rewrite-Pa55"} < set(own.values())
     file = web2.config.read_bytes()
 
     with unchanged(web2):
         refused = ansible_module(web2, "config", **bundle)
     assert refused["failed"] and "dependents" in refused["msg"], refused
     assert places(refused["dependent_values"]) == {*TEXTS, "applicationHost.config"}
-    assert {fact["path"] for fact in refused["dependent_values"]} >= set(REGISTRY_PATHS.values())
+    paths = {fact["path"] for fact in refused["dependent_values"]}
+    assert paths >= set(REGISTRY_PATHS.values())
+    assert len([path for path in paths if path.endswith("/@encryptedValue")]) == 2, "FTP and Rewrite"
 
     with unchanged(web2):
         planned = ansible_module(web2, "config", check=True, diff=True, dependents="reencrypt", **bundle)
@@ -102,7 +105,7 @@ def test_the_server_keeps_its_own_configuration(
     done = ansible_module(web2, "config", dependents="reencrypt", **bundle)
     assert done["changed"] and done["transaction"]["outcome"] == "committed", done
     assert places(done["reencrypted"]) == {*TEXTS, "applicationHost.config"} and done["lost"] == []
-    assert done["proof"]["proven"] == done["proof"]["total"] == 2
+    assert done["proof"]["proven"] == done["proof"]["total"] == 4
     # the farm's keys, the server's own texts, new session keys, and no old ciphertext
     for name, fingerprint in bundle["expected_fingerprints"].items():
         assert web2.oracle("fingerprint", name) == fingerprint

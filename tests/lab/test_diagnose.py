@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -12,12 +13,14 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+import rotation
 
 from ansible_collections.webfarm.iis.plugins.plugin_utils._diagnosis import diagnose
-from lab import Farm, Host, content
+from lab import Farm, Host, content, paths
 
 Module = Callable[..., dict[str, Any]]
 FULL = "(A;;FA;;;SY)(A;;FA;;;BA)"
@@ -26,15 +29,34 @@ IUSRS = "S-1-5-32-568"
 
 
 @pytest.fixture
-def examine(ansible_module: Module) -> Callable[..., dict[str, Any]]:
-    """examine(host, symptom="") -> the diagnosis, from one module call."""
+def gather(ansible_module: Module) -> Callable[[Host], dict[str, Any]]:
+    """gather(host) -> the facts that the role diagnose asks for, from one module call."""
 
-    def run(host: Host, symptom: str = "", **options: Any) -> dict[str, Any]:
-        options = {"gather_subset": ["all", "events"], "unreadable": "report", **options}
-        facts = ansible_module(host, "server_info", **options)
-        return diagnose(facts, host.name, symptom)
+    def run(host: Host) -> dict[str, Any]:
+        return ansible_module(host, "server_info", gather_subset=["all", "events"], unreadable="report")
 
     return run
+
+
+@pytest.fixture
+def examine(gather: Callable[[Host], dict[str, Any]]) -> Callable[[Host], dict[str, Any]]:
+    """examine(host) -> the diagnosis."""
+
+    def run(host: Host) -> dict[str, Any]:
+        return diagnose(gather(host), host.name)
+
+    return run
+
+
+MODULES = "Program Files/PowerShell/Modules/LabEventLog/LabEventLog.psm1"
+
+
+def with_event_log(host: Host) -> None:
+    """Let Get-WinEvent answer what the stand-in services have written; the events of before are gone."""
+    module = host.drive_c / MODULES
+    module.parent.mkdir(parents=True, exist_ok=True)
+    module.write_bytes((paths.FILES / "modules/LabEventLog/LabEventLog.psm1").read_bytes())
+    (host.drive_c / "lab/events.jsonl").unlink(missing_ok=True)
 
 
 def restart(host: Host) -> None:
@@ -194,71 +216,122 @@ def certificate_store(host: Host) -> None:
         host.run(["reg", "add", key, "/v", name, "/t", kind, "/d", value, "/f", "/reg:64"])
 
 
+# What is staged, what somebody saw, the cause that must come first, words of its evidence, and the name of the step
+# that mends it, whose command the test runs; empty where only a person can mend it.
+PROVISION = "webfarm.iis.provision"
 CASES = [
-    # what is staged, what somebody saw, the cause that must come first, words of its evidence, words of a command
     (
         key_file_deleted,
-        "",
+        ["Keyset does not exist", "The system cannot find the file specified. (0x80070002)"],
         "key_missing",
-        ["iisWasKey", "0x80090016", "service WAS is stopped"],
-        "webfarm.iis.provision",
+        ["iisWasKey", "service WAS is stopped", "it fits what was seen"],
+        PROVISION,
     ),
     (
         cloned,
-        "GUID stored in the registry got changed",
+        ["GUID stored in the registry got changed", "The handle is invalid."],
         "foreign_guid",
-        ["0fe0aeb6-5f4c-4d0c-a9ff-0c8c5d4b1d7e", "service WAS is stopped"],
-        "webfarm.iis.provision",
+        ["0fe0aeb6-5f4c-4d0c-a9ff-0c8c5d4b1d7e", "service WAS is stopped", "it fits what was seen"],
+        PROVISION,
     ),
-    (key_replaced, "Bad Data", "foreign_key", ["AesProvider", "2048 bits", "has 1024"], "webfarm.iis.provision"),
-    (two_files, "several c23 files", "several_files", ["There are 2 files", "older file"], "webfarm.iis.provision"),
-    (damaged, "", "no_exchange_key", ["iisWasKey", "0x8009000D", "service WAS is stopped"], "webfarm.iis.provision"),
-    (without_worker, "500.19", "worker_access", ["IIS_IUSRS", "iisConfigurationKey"], f"*{IUSRS}:R"),
-    (without_local_service, "", "wmsvc_access", ["LOCAL SERVICE", "iisWasKey"], "*S-1-5-19:R"),
-    (one_session_key, "", "foreign_key", ["AesProvider", "CFGHISTORY_0000000001"], "webfarm.iis.config"),
-    (unknown_provider, "", "unknown_provider", ["1 values do not open"], "webfarm.iis.config"),
-    (redirected, "", "redirected", [r"\\files\gone", "service WAS is stopped"], ""),
-    (wrong_password, "Invalid Identity", "pool_identity", ["Local", r"FARM\svc-local", "password opens"], ""),
+    (key_replaced, ["Bad Data"], "foreign_key", ["AesProvider", "2048 bits", "has 1024"], PROVISION),
+    (two_files, ["several c23 files"], "several_files", ["There are 2 files", "older file"], PROVISION),
+    (
+        damaged,
+        ["Not enough storage is available to process this command"],
+        "no_exchange_key",
+        ["iisWasKey", "0x8009000D", "service WAS is stopped", "it fits what was seen"],
+        PROVISION,
+    ),
+    (without_worker, ["500.19"], "worker_access", ["IIS_IUSRS", "iisConfigurationKey"], "webfarm.iis.key"),
+    (without_local_service, [], "wmsvc_access", ["LOCAL SERVICE", "iisWasKey"], "webfarm.iis.key"),
+    (one_session_key, [], "foreign_key", ["AesProvider", "CFGHISTORY_0000000001"], "webfarm.iis.config"),
+    (unknown_provider, [], "unknown_provider", ["1 values do not open"], "webfarm.iis.config"),
+    (redirected, [], "redirected", [r"\\files\gone", "service WAS is stopped"], ""),
+    (
+        wrong_password,
+        ["Invalid Identity"],
+        "pool_identity",
+        ["Local", r"FARM\svc-local", "password opens", "event 5021"],
+        "webfarm.iis.secret",
+    ),
     (
         does_not_respond,
-        "The service did not respond to the start or control request in a timely fashion",
+        ["The service did not respond to the start or control request in a timely fashion"],
         "service_timeout",
         ["W3SVC", "0x8007041D"],
-        "",
+        "Start-Service",
     ),
-    (crashes, "", "service_crashed", ["FTPSVC", "0x8007042B"], ""),
+    (crashes, [], "service_crashed", ["FTPSVC", "0x8007042B"], "Start-Service"),
     (
         not_exportable,
-        "Key not valid for use in specified state, 0x8009000B on export",
+        ["Key not valid for use in specified state, 0x8009000B on export"],
         "not_exportable",
         ["iisWasKey"],
         "",
     ),
-    (certificate_store, "", "certificate_store", ["PrivateKeyPassword", "bad_data"], ""),
+    (certificate_store, [], "certificate_store", ["PrivateKeyPassword", "bad_data"], ""),
 ]
 
 
+@pytest.fixture(scope="module")
+def variables_of_the_farm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What an inventory would hold for the plays: farm, bundle and custody key."""
+    folder = tmp_path_factory.mktemp("project")
+    variables = rotation.variables(folder, "web2") | {
+        "provision_cng": "portable",
+        "the_password": "New-Pa55 of the account",
+    }
+    (folder / "variables.json").write_text(json.dumps(variables), encoding="utf-8")
+    return folder / "variables.json"
+
+
+def serves(host: Host) -> bool:
+    state = host.services()
+    return state["WAS"] == state["W3SVC"] == state["FTPSVC"] == "running" and host.http("/", "", 80)[0] == 200
+
+
 @pytest.mark.parametrize(
-    ("stage", "symptom", "first", "words", "command"), CASES, ids=[case[0].__name__ for case in CASES]
+    ("stage", "symptoms", "first", "words", "step"),
+    CASES,
+    ids=[case[0].__name__ for case in CASES],
 )
-def test_the_right_cause_comes_first(
-    examine: Callable[..., dict[str, Any]],
+def test_the_right_cause_comes_first_and_its_command_mends_it(
+    gather: Callable[[Host], dict[str, Any]],
+    pwsh_farm: Farm,
     web2: Host,
+    variables_of_the_farm: Path,
     stage: Callable[[Host], None],
-    symptom: str,
+    symptoms: list[str],
     first: str,
     words: list[str],
-    command: str,
+    step: str,
 ) -> None:
+    with_event_log(web2)
     stage(web2)
-    found = examine(web2, symptom)
-    told = "\n".join(found["lines"])
-    assert found["causes"] and found["causes"][0]["id"] == first, told
-    assert found["causes"][0]["severity"] == "broken" and not found["healthy"], told
-    missing = [word for word in words if word not in evidence(found["causes"][0])]
-    assert not missing, f"{missing} in\n{told}"
-    assert any(command in step["command"] for step in found["causes"][0]["next"]) or not command, told
-    assert "Pa55" not in told and "[enc:" not in told
+    facts = gather(web2)
+    for symptom in symptoms or [""]:
+        found = diagnose(facts, web2.name, symptom)
+        told = "\n".join(found["lines"])
+        assert found["causes"] and found["causes"][0]["id"] == first, told
+        assert found["causes"][0]["severity"] == "broken" and not found["healthy"], told
+        missing = [word for word in words if word not in evidence(found["causes"][0])]
+        assert not missing, f"{missing} in\n{told}"
+        assert not any("event log was not readable" in note for note in found["notes"]), told
+        assert "Pa55" not in told and "[enc:" not in told
+    if not step:
+        return
+    assert found["causes"][0]["next"][0]["name"] == step, told
+    web2.clear_faults()
+    command = found["causes"][0]["next"][0]["command"]
+    done = run_it(pwsh_farm, command.replace(" -e @VAULTED.yml", ""), "-e", f"@{variables_of_the_farm}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert serves(web2), command
+    values = rotation.opened(web2, web2.config.read_text("utf-8-sig"))
+    assert values and not any(value.startswith("ERROR") for value in values)
+    if first in ("worker_access", "wmsvc_access"):
+        sddl = web2.oracle("getsddl", "iisConfigurationKey" if first == "worker_access" else "iisWasKey")
+        assert (IUSRS if first == "worker_access" else "LS") in sddl.replace("S-1-5-19", "LS")
 
 
 def test_a_server_that_serves_is_healthy(examine: Callable[..., dict[str, Any]], web1: Host, unchanged: Any) -> None:
@@ -278,16 +351,16 @@ def test_values_of_a_lost_cng_key(examine: Callable[..., dict[str, Any]], web1: 
     assert "iisCngWasKey" in evidence(found["causes"][0]) and "config_rewrap" in found["causes"][0]["next"][0]["name"]
 
 
-def run_it(farm: Farm, command: str) -> subprocess.CompletedProcess[str]:
+def run_it(farm: Farm, command: str, *more: str) -> subprocess.CompletedProcess[str]:
     """A command of the diagnosis, as somebody would type it."""
     words = shlex.split(command)
-    assert words[0] == "ansible"
+    assert words[0] in ("ansible", "ansible-playbook")
     return subprocess.run(
-        [*words, "-i", str(farm.inventory)],
+        [*words, "-i", str(farm.inventory), *more],
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,
-        timeout=300,
+        timeout=900,
         check=False,
     )
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from dependents import TEXTS, Dependents
+from rotation import text_argument
 
 from lab import Host
 
@@ -132,8 +133,9 @@ def test_who_may_read_a_key(ansible_module: Module, web2: Host, unchanged: Calla
 
 def test_a_key_of_one_s_own_comes_and_goes(ansible_module: Module, web2: Host, unchanged: Callable[..., Any]) -> None:
     before = web2.snapshot()
-    made = ansible_module(web2, "key", name="ContosoKey", size=2048, exportable=True)
+    made = ansible_module(web2, "key", name="ContosoKey", size=4096, exportable=True)
     assert made["changed"] and made["services"] == [], made
+    assert web2.oracle("publickey", "ContosoKey").split()[0] == "4096"
     assert made["key_containers"][0]["after"]["fingerprint"] == web2.oracle("fingerprint", "ContosoKey")
     assert web2.oracle("getsddl", "ContosoKey").endswith("(A;;FA;;;SY)(A;;FA;;;BA)")
     gone = ansible_module(web2, "key", name="ContosoKey", state="absent")
@@ -204,3 +206,83 @@ def test_a_damaged_key_is_replaced_only_when_that_is_said(
     assert done["changed"] and done["key_containers"][0]["before"]["state"] == "damaged", done
     assert done["key_containers"][0]["after"]["fingerprint"] == web2.oracle("fingerprint", "iisWasKey")
     assert web2.oracle("unwrap", "iisWasKey", Dependents(web2).providers()["IISWASOnlyAesProvider"][1])
+
+
+# --- CNG keys, by the stand-in for IIS's own setup --------------------------------------------------------------------
+
+
+def cng_opens(host: Host, container: str, value: str) -> bool:
+    return not host.oracle_batch([["decrypt", "cng", container, text_argument(value)]], check=False)[0].startswith(
+        "ERROR"
+    )
+
+
+def test_cng_keys_by_iis_s_own_setup(ansible_module: Module, web2: Host, unchanged: Callable[..., Any]) -> None:
+    name = "iisCngWasKey"
+    file = web2.key_file(name, cng=True)
+    old = file.read_bytes()
+    value = web2.oracle("encrypt", "cng", name, stdin="Cng-Pa55")
+    rsa = {one: web2.oracle("fingerprint", one) for one in BOTH}
+    options: dict[str, Any] = {"container": name, "method": "iis_setup", "regenerate": "always"}
+    with unchanged(web2):
+        conforming = ansible_module(web2, "key", container=name, method="iis_setup")
+        elsewhere = ansible_module(web2, "key", container="iisWasKey", method="iis_setup")
+        sized = ansible_module(web2, "key", size=2048, **options)
+        planned = ansible_module(web2, "key", check=True, diff=True, **options)
+    assert not conforming["changed"] and not conforming.get("failed"), conforming
+    assert elsewhere["failed"] and "method" in elsewhere["msg"]
+    assert sized["failed"] and sized["msg"].startswith("size"), sized
+    assert planned["changed"] and planned["diff"]["after"]["key_containers"] == {name: "a new key"}, planned
+
+    # a value that the present key opens
+    text = web2.config.read_text("utf-8-sig")
+    protected = f"[enc:IISWASOnlyCngProvider:{value}:enc]"
+    password = f'<processModel identityType="SpecificUser" userName="x" password="{protected}" />'
+    used = text.replace('<add name="DefaultAppPool" />', f'<add name="DefaultAppPool">{password}</add>')
+    assert used != text
+    web2.write_file(web2.config, used.encode())
+    with unchanged(web2):
+        refused = ansible_module(web2, "key", dependents="reencrypt", **options)
+    assert refused["failed"] and "config_rewrap" in refused["msg"], refused
+    assert [fact["container"] for fact in refused["dependent_values"]] == [name]
+    web2.write_file(web2.config, text.encode())
+
+    # setup fails after it made the key, makes none, or does not end: the old key is there again and nothing else moved
+    services = web2.service_details()
+    for fault, words, more in (
+        ({"name": "iissetup-after", "code": 1603}, "1603", {}),
+        ({"name": "iissetup-without-keys"}, "missing", {}),
+        ({"name": "iissetup", "ms": 60000}, "did not end", {"stop_timeout": 1}),
+    ):
+        web2.fault("service", **fault)
+        failed = ansible_module(web2, "key", **options, **more)
+        assert failed["failed"] and words in failed["msg"] and "put back" in failed["msg"], failed
+        assert failed["transaction"]["outcome"] == "rolled_back" and not failed["changed"], failed
+        assert file.read_bytes() == old and cng_opens(web2, name, value)
+        web2.clear_faults()
+
+    # it is killed in the middle: the next run puts the old key back before it goes on; this setup edits the file too
+    web2.fault("service", name="iissetup", ms=60000)
+    web2.fault("kill", marker="ProgramData/webfarm.iis/journal.json", contains='"writing"', after=1)
+    killed = ansible_module(web2, "key", **options)
+    assert killed.get("failed") or killed.get("unreachable"), killed
+    assert not file.exists() and file.with_name(file.name + ".webfarm-old").read_bytes() == old
+    web2.clear_faults()
+    web2.fault("service", name="iissetup-config")
+    configuration = web2.config.read_bytes()
+    done = ansible_module(web2, "key", **options)
+    assert done["changed"] and done["transaction"]["outcome"] == "committed", done
+    assert any("was put back" in text for text in done["warnings"])
+    assert any("had changed" in step for step in done["steps"]), done["steps"]
+    assert web2.config.read_bytes() == configuration
+    assert file.read_bytes() != old and not cng_opens(web2, name, value)
+    assert not list(file.parent.glob("*.webfarm-old"))
+    kept = web2.drive_c / done["transaction"]["undo_folder"][3:].replace("\\", "/")
+    assert (kept / file.name).read_bytes() == old
+    assert {one: web2.oracle("fingerprint", one) for one in BOTH} == rsa
+    assert web2.service_details() == services, "no service was stopped"
+
+    file.unlink()
+    made = ansible_module(web2, "key", container=name, method="iis_setup")
+    assert made["changed"] and made["key_containers"][0]["before"]["state"] == "missing", made
+    assert cng_opens(web2, name, web2.oracle("encrypt", "cng", name, stdin="another"))

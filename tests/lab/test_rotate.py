@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import re
@@ -18,97 +17,31 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rotation import (
+    CONTAINERS,
+    JOURNAL,
+    bundle,
+    declared,
+    fingerprints,
+    healthy,
+    held,
+    opened,
+    statuses,
+    variables,
+)
 
 from lab import Farm, Host
-
-CONTAINERS = ("iisWasKey", "iisConfigurationKey")
-PASSPHRASE = "Passphrase-of-the-custody-key"
-JOURNAL = "ProgramData/webfarm.iis/journal.json"
-SERVICES = ("WAS", "W3SVC", "AppHostSvc", "WMSVC")
-GOLDEN_SITES = (("/", "shop.example", 80), ("/orders", "shop.example", 80), ("/", "", 8080))
-
-
-def fingerprints(host: Host) -> dict[str, str]:
-    return dict(zip(CONTAINERS, host.oracle_batch([["fingerprint", name] for name in CONTAINERS]), strict=True))
-
-
-def declared(text: str) -> dict[str, tuple[str, str | None]]:
-    """Provider -> container and session key."""
-    found = {}
-    for entry in re.findall(r'<add name="\w+"[^>]*keyContainerName="\w+"[^>]*>', text):
-        values = dict(re.findall(r'(\w+)="([^"]*)"', entry))
-        found[values["name"]] = (values["keyContainerName"], values.get("sessionKey"))
-    return found
-
-
-def secrets(text: str) -> list[tuple[str, str]]:
-    """Provider and data of every value under a CryptoAPI key, in the order of the file."""
-    return [pair for pair in re.findall(r"\[enc:(\w+):([^:\"]+):enc\]", text) if "Cng" not in pair[0]]
-
-
-def text_argument(text: str) -> str:
-    """A text as the oracle's batch takes it."""
-    return "@" + base64.b64encode(text.encode()).decode()
-
-
-def opened(
-    host: Host, text: str, keys: dict[str, str] | None = None, sessions: str | None = None, check: bool = True
-) -> list[str]:
-    """What the oracle reads in the file, with keys in other containers and the session keys of another file."""
-    providers = declared(sessions or text)
-    commands = []
-    for provider, data in secrets(text):
-        container, session = providers[provider]
-        container = (keys or {}).get(container, container)
-        commands.append(
-            ["decrypt", *(["aes", container, session] if session else ["rsa", container]), text_argument(data)]
-        )
-    return host.oracle_batch(commands, check=check)
-
-
-def healthy(host: Host, pages: list[int]) -> None:
-    """Services run, pages are served, nothing is left of an interrupted run."""
-    assert {name: host.services()[name] for name in SERVICES} == dict.fromkeys(SERVICES, "running"), host.name
-    assert statuses(host) == pages, host.name
-    assert not (host.drive_c / JOURNAL).exists()
-
-
-def statuses(host: Host) -> list[int]:
-    sites = GOLDEN_SITES if host.name == "web1" else (("/", "", 80),)
-    return [host.http(path, header, port)[0] for path, header, port in sites]
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The variables of a farm of two: web1 golden, web2 with a configuration of its own."""
-    folder: Path = tmp_path_factory.mktemp("project")
-    for name, more in (("custody", ["-passout", f"pass:{PASSPHRASE}"]), ("signer", ["-nodes"])):
-        command = f"openssl req -x509 -newkey rsa:2048 -days 3650 -subj /CN={name} -keyout {name}.key -out {name}.crt"
-        subprocess.run([*command.split(), *more], cwd=folder, check=True, capture_output=True)
-    return {
-        "target_hosts": "web2",
-        "provision_farm": "shop",
-        "provision_work_dir": str(folder / "work"),
-        "provision_recipients": [str(folder / "custody.crt")],
-        "provision_opening_file": str(folder / "custody.key"),
-        "provision_opening_passphrase": PASSPHRASE,
-        "provision_signing_file": str(folder / "signer.key"),
-        "provision_signing_certificate": str(folder / "signer.crt"),
-        "provision_signer_certificate": str(folder / "signer.crt"),
-    }
+    return variables(tmp_path_factory.mktemp("project"), "web2")
 
 
-def bundle(project: dict[str, Any]) -> dict[str, Any]:
-    return dict(json.loads(Path(project["provision_work_dir"], "shop.keyset.json").read_text()))
-
-
-def held(project: dict[str, Any]) -> dict[str, str]:
-    return {item["container"]: item["fingerprint"] for item in bundle(project)["containers"]}
-
-
-def killed_controller(farm: Farm, host: Host, variables: Path) -> None:
+def killed_controller(farm: Farm, host: Host, extra: Path) -> None:
     """Start rotate and kill the controller, all of it, as soon as the host's transaction has begun to write."""
-    command = ["ansible-playbook", "-i", str(farm.inventory), "webfarm.iis.rotate", "-e", f"@{variables}"]
+    command = ["ansible-playbook", "-i", str(farm.inventory), "webfarm.iis.rotate", "-e", f"@{extra}"]
     env = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}"}
     journal = host.drive_c / JOURNAL
     with subprocess.Popen(
@@ -190,9 +123,9 @@ def test_the_life_of_the_farms_keys(
     assert json.loads((work / "shop.gen1.keyset.json").read_text())["generation"] == 1
 
     # --- the controller is killed while the golden server writes
-    variables = tmp_path / "variables.json"
-    variables.write_text(json.dumps(project))
-    killed_controller(farm, web1, variables)
+    extra = tmp_path / "variables.json"
+    extra.write_text(json.dumps(project))
+    killed_controller(farm, web1, extra)
     assert bundle(project)["generation"] == 3
     third = held(project)
     # web2 next: its process is killed and the connection cut in the middle of the transaction

@@ -97,6 +97,13 @@ ACCOUNTS = [
     ("IIS_IUSRS", "S-1-5-32-568"),
     ("nt authority\\system", "S-1-5-18"),
     ("LocalService", "S-1-5-19"),
+    # as other languages call them, on an English Windows
+    ("VORDEFINIERT\\Administratoren", "S-1-5-32-544"),
+    ("NT-AUTORIT\u00c4T\\Lokaler Dienst", "S-1-5-19"),
+    ("AUTORITE NT\\Syst\u00e8me", "S-1-5-18"),
+    ("AUTORITE NT\\SERVICE R\u00c9SEAU", "S-1-5-20"),
+    ("AUTORIDADE NT\\Servi\u00e7o local", "S-1-5-19"),
+    ("NT AUTHORITY\\Servicio de red", "S-1-5-20"),
     ("NT AUTHORITY\\LOCAL SERVICE", "S-1-5-19"),
     (" Administrators ", "S-1-5-32-544"),
     ("S-1-5-21-1-2-3-1001", "S-1-5-21-1-2-3-1001"),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -196,6 +197,61 @@ def test_the_classic_list_is_explained_where_nothing_shows_it(symptom: str, expe
     result = diagnose(facts(), symptom=symptom)
     assert result["healthy"] and first(result) == expected, result["lines"]
     assert result["causes"][0]["cause"] and result["causes"][0]["confirm"] and result["causes"][0]["fix"]
+
+
+MISSING = {"state": "missing", "hresult": "0x80090016", "file_expected": "x"}
+
+
+@pytest.mark.parametrize(
+    ("change", "symptom", "expected"),
+    [
+        (MISSING, "The system cannot find the file specified", "key_missing"),
+        (MISSING | {"foreign_files": ["x_old"]}, "The handle is invalid", "foreign_guid"),
+        (MISSING | {"state": "damaged", "hresult": "0x8009000D"}, "Not enough storage", "no_exchange_key"),
+        (MISSING | {"state": "denied", "hresult": "0x80090010"}, "Not enough storage", "access_denied"),
+    ],
+)
+def test_an_old_message_is_told_to_be_the_face_of_the_cause(change: Any, symptom: str, expected: str) -> None:
+    broken = facts(key_containers=[container("iisWasKey", **change)], protected_values=[value("missing_key")])
+    text = symptom if symptom != "Not enough storage" else "error 8: Not enough storage is available"
+    cause = diagnose(broken, symptom=text)["causes"][0]
+    assert cause["id"] == expected
+    assert f"it fits what was seen: {text}" in cause["evidence"]
+
+
+def command(result: dict[str, Any], number: int = 0) -> str:
+    return str(result["causes"][0]["next"][number]["command"])
+
+
+def test_commands_that_need_nothing_more() -> None:
+    """Access lists, passwords and services: the command of the first step does it."""
+    problems = [
+        {"kind": "missing", "sid": "S-1-5-32-568", "message": "IIS_IUSRS may not read iisConfigurationKey"},
+        {"kind": "missing", "sid": "S-1-5-32-568", "message": "the same again"},
+    ]
+    reader = facts(key_containers=[container("iisConfigurationKey", access_problems=problems, file_path="C:\\k")])
+    reader["protected_values"] = [value("ok", container="iisConfigurationKey")]
+    arguments = shlex.split(command(diagnose(reader, "web7")))
+    assert arguments[:4] == ["ansible", "web7", "-m", "webfarm.iis.key"]
+    assert json.loads(arguments[5]) == {
+        "container": "iisConfigurationKey",
+        "access": {"add": [{"account": "S-1-5-32-568"}]},
+    }
+    wide = [{"kind": "forbidden", "sid": "S-1-1-0", "message": "Everyone may read iisWasKey"}]
+    found = diagnose(facts(key_containers=[container("iisWasKey", access_problems=wide)]), "web7")
+    assert json.loads(shlex.split(command(found))[5])["access"] == {"remove": [{"account": "S-1-1-0"}]}
+    # nobody has to be asked to let SYSTEM in: that the module does by itself
+    system = [{"kind": "missing", "sid": "S-1-5-18", "message": "SYSTEM may not read iisWasKey"}]
+    found = diagnose(facts(key_containers=[container("iisWasKey", access_problems=system)]), "web7")
+    assert "access" not in command(found)
+
+    stopped = facts(app_pools=[pool("Shop", "stopped")])
+    arguments = shlex.split(command(diagnose(stopped, "web7")))
+    assert arguments[3] == "webfarm.iis.secret" and arguments[-1] == "@VAULTED.yml"
+    assert json.loads(arguments[5]) == {"app_pool": "Shop", "value": "{{ the_password }}"}
+
+    hung = facts(services=[service("WAS", "running"), service("W3SVC", "stopped", "0x8007041D")])
+    assert shlex.split(command(diagnose(hung, "web7")))[-1] == "Start-Service -Name W3SVC"
 
 
 @pytest.mark.parametrize(

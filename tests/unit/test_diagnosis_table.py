@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 # What may be recommended: playbooks and modules of the collection's plan, and three words of the ranking itself.
-PLAYS = {"history", "history_copy", "leftover"} | {
+PLAYS = {"history", "history_copy", "leftover", "start"} | {
     *("provision", "sync_keys", "rotate", "restore"),
     *("key", "key_import", "config_rewrap", "secret"),
 }

@@ -14,7 +14,9 @@ from ansible.errors import AnsibleActionFail
 from test_action_flows import EXPORT, Target, custodian, folder, run, source_answers  # noqa: F401
 from test_playbook_provision import FINGERPRINTS, SCENARIO, Playbook, collections, playbook  # noqa: F401
 
+from ansible_collections.webfarm.iis.plugins.action import key_export
 from ansible_collections.webfarm.iis.plugins.plugin_utils import _bundle
+from ansible_collections.webfarm.iis.plugins.plugin_utils._action import write_private_file
 
 SERVERS = [f"web{number}" for number in range(1, 7)]
 SIGNED = {
@@ -209,3 +211,31 @@ def test_new_keys_never_go_into_the_bundle_of_another_farm(folder: Path, custodi
     export(Target(*source_answers(custodian)), folder)
     result = export(Target(), folder, generate=True, generation=2, farm="other")
     assert result["failed"] and "farm: " in result["msg"]
+
+
+def test_a_run_that_ends_between_the_two_files(
+    folder: Path,  # noqa: F811
+    custodian: Any,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The old bundle is kept first; until the new one is written, the farm's generation is the old one."""
+    export(Target(*source_answers(custodian)), folder)
+    bundle_path, kept = folder / "keys" / "shop.keyset.json", folder / "keys" / "shop.gen1.keyset.json"
+    first = bundle_path.read_bytes()
+    writes: list[Path] = []
+
+    def ends_at_the_second(path: Path, content: bytes, option: str) -> None:
+        writes.append(Path(path))
+        if len(writes) == 2:
+            raise KeyboardInterrupt
+        write_private_file(path, content, option)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(key_export, "write_private_file", ends_at_the_second)
+        with pytest.raises(KeyboardInterrupt):
+            export(Target(*source_answers(custodian)), folder, generate=True, generation=2)
+    assert writes == [kept, bundle_path]
+    assert kept.read_bytes() == first == bundle_path.read_bytes()
+    made = export(Target(*source_answers(custodian)), folder, generate=True, generation=2)
+    assert made["changed"] and made["bundle"]["generation"] == 2
+    assert kept.read_bytes() == first and _bundle.read_bundle(bundle_path).generation == 2

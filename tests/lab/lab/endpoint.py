@@ -32,7 +32,7 @@ from xml.sax.saxutils import escape
 
 from . import wine
 from .errors import LabError
-from .faults import Fault, FaultFile
+from .faults import Fault, FaultFile, met
 
 SHELL = "http://schemas.microsoft.com/wbem/wsman/1/windows/shell"
 WSMAN_FAULT = "http://schemas.microsoft.com/wbem/wsman/1/wsmanfault"
@@ -267,6 +267,9 @@ class EndpointHost:
         self.lock = threading.Lock()
         self.shells: dict[str, dict[str, Command]] = {}
         self.shell_environment: dict[str, dict[str, str]] = {}
+        # those that wait for an answer, and the fault that has cut them
+        self.connections: set[socket.socket] = set()
+        self.cut = ""
 
     # --- the six operations ---
 
@@ -329,14 +332,19 @@ class EndpointHost:
         return identity
 
     def _kill_later(self, command: Command, fault: Fault) -> None:
-        marker = self.prefix / "drive_c" / fault["marker"] if fault.get("marker") else None
         due = time.monotonic() + float(fault.get("after", 0))
         while command.running:
-            if marker is not None and not marker.exists():
+            if not met(fault, self.prefix / "drive_c"):
                 due = time.monotonic() + float(fault.get("after", 0))
             elif time.monotonic() >= due:
-                command.kill()
-                self.log(f"{self.name}: fault kill: command {command.marker[:8]} ended")
+                if fault.get("drop"):
+                    self.cut = fault["id"]
+                    for connection in list(self.connections):
+                        with contextlib.suppress(OSError):
+                            connection.shutdown(socket.SHUT_RDWR)
+                if not fault.get("spare"):
+                    command.kill()
+                self.log(f"{self.name}: fault kill: command {command.marker[:8]}, {fault}")
                 return
             time.sleep(0.005)
 
@@ -419,6 +427,8 @@ class Handler(BaseHTTPRequestHandler):
             self._abort()
         except (ConnectionError, TimeoutError, ssl.SSLError):
             self.close_connection = True
+        finally:
+            host.connections.discard(self.connection)
 
     def _abort(self) -> None:
         """End the connection the rude way."""
@@ -437,6 +447,10 @@ class Handler(BaseHTTPRequestHandler):
             message = root.findtext(".//a:MessageID", namespaces=NS) or ""
             cut: int | None = None
             byte_faults: list[Fault] = []
+            if host.cut and any(fault["id"] == host.cut for fault in host.faults.read()):
+                host.log(f"{host.name}: connection cut: {action}")
+                raise _DropConnection
+            host.connections.add(self.connection)
             for fault in host.faults.take("delay", "drop", action=action):
                 if fault["kind"] == "delay":
                     time.sleep(float(fault.get("seconds", 1)))

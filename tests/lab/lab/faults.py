@@ -8,7 +8,8 @@
                   action="Receive" (only these messages), times=N (default: until cleared)
     delay         wait before answering: seconds=S, action=..., times=N
     kill          end the next command and its children: after=S seconds, or marker=PATH as soon as that file exists
-                  (a path relative to drive C); drop=True also cuts the connection; times=N (default 1)
+                  (a path relative to drive C), with contains=TEXT in it; drop=True also cuts the connections, and new
+                  ones until the faults are cleared; spare=True leaves the command running; times=N (default 1)
     environment   more variables for the processes of commands: variables={...}
     unelevated    run commands with a token that is not elevated
     wrap          put words before the command: argv=[...]
@@ -38,6 +39,16 @@ from .errors import LabError
 KINDS = ("drop", "delay", "kill", "environment", "unelevated", "wrap", "full_disk", "read_only", "lock", "service")
 
 Fault = dict[str, Any]
+
+
+def met(fault: Fault, drive: Path) -> bool:
+    """Is the file there that a fault waits for, with its text?"""
+    if not fault.get("marker"):
+        return True
+    try:
+        return str(fault.get("contains", "")) in (drive / fault["marker"]).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
 
 
 class FaultFile:

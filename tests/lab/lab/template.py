@@ -172,6 +172,7 @@ def install_programs(prefix: Path) -> None:
     drive = prefix / "drive_c"
     places = {
         "appcmd.exe": f"{INETSRV}/appcmd.exe",
+        "iissetup.exe": f"{INETSRV}/iissetup.exe",
         "cngkeyhelper.dll": "windows/system32/cngkeyhelper.dll",
     }
     for program in sorted(paths.BIN.glob("*.exe")) + sorted(paths.BIN.glob("*.dll")):
