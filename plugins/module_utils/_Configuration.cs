@@ -106,7 +106,14 @@ namespace ansible_collections.webfarm.iis.plugins.module_utils._Configuration
         public bool ByteOrderMark { get; internal set; }
         /// <summary>CRLF, LF, CR, mixed or none.</summary>
         public string NewLine { get; internal set; }
-        public string Sha256 { get; internal set; }
+        public string Sha256
+        {
+            get
+            {
+                if (sha256 == null) sha256 = WebfarmKeyContainer.Sha256(Bytes);
+                return sha256;
+            }
+        }
         public WebfarmProvider[] Providers { get; internal set; }
         /// <summary>Protected values in document order, without the empty form [enc:X::enc].</summary>
         public WebfarmProtectedValue[] Values { get; internal set; }
@@ -117,7 +124,10 @@ namespace ansible_collections.webfarm.iis.plugins.module_utils._Configuration
         internal string Text;
         internal List<Attribute> Attributes;
         internal List<Element> Elements;
+        /// <summary>The XML declaration says us-ascii and the text is.</summary>
+        internal bool Ascii;
         private WebfarmConfigurationFile parent;
+        private string sha256;
 
         /// <summary>The provider of that name (the case does not matter, real files mix it), or null.</summary>
         public WebfarmProvider Provider(string name)
@@ -225,6 +235,8 @@ namespace ansible_collections.webfarm.iis.plugins.module_utils._Configuration
 
         private const int MaximumBytes = 64 * 1024 * 1024;
         private const int MaximumDepth = 128;
+        private const int MaximumLabel = 8192;
+        private const int MaximumPrefixes = 1024;
 
         /// <summary>%windir%\System32\inetsrv\config</summary>
         public static string Folder()
@@ -278,9 +290,10 @@ namespace ansible_collections.webfarm.iis.plugins.module_utils._Configuration
             WebfarmConfigurationFile file = new WebfarmConfigurationFile();
             file.Name = name;
             file.Bytes = bytes;
-            file.Sha256 = WebfarmKeyContainer.Sha256(bytes);
             file.Text = Decode(bytes, file);
             file.NewLine = NewLineOf(file.Text);
+            if (Occurrences(file.Text, "xmlns:") > MaximumPrefixes)
+                throw new WebfarmConfigurationException(name, 0, String.Format("the file declares more than {0} namespace prefixes", MaximumPrefixes));
             WebfarmConfigurationFile.Element root = Read(file);
             if (root.Name != "configuration")
                 throw new WebfarmConfigurationException(name, root.Line, String.Format("the root element is <{0}>, an IIS configuration has <configuration>", root.Name));
@@ -307,6 +320,13 @@ namespace ansible_collections.webfarm.iis.plugins.module_utils._Configuration
             {
                 throw new WebfarmConfigurationException(file.Name, 0, "the file is not valid UTF-8: save it as UTF-8 and try again");
             }
+        }
+
+        private static int Occurrences(string text, string word)
+        {
+            int count = 0;
+            for (int at = text.IndexOf(word, StringComparison.Ordinal); at >= 0; at = text.IndexOf(word, at + word.Length, StringComparison.Ordinal)) count++;
+            return count;
         }
 
         private static string NewLineOf(string text)
@@ -359,7 +379,7 @@ namespace ansible_collections.webfarm.iis.plugins.module_utils._Configuration
                         bool empty = reader.IsEmptyElement;
                         while (reader.MoveToNextAttribute())
                             element.Attributes.Add(Locate(file, lines, element, reader, position));
-                        element.Label = LabelOf(element);
+                        element.Label = LabelOf(element, file.Name);
                         file.Attributes.AddRange(element.Attributes);
                         file.Elements.Add(element);
                         if (current == null) root = element;
@@ -378,6 +398,8 @@ namespace ansible_collections.webfarm.iis.plugins.module_utils._Configuration
 
         private static void CheckEncoding(WebfarmConfigurationFile file, string declared)
         {
+            file.Ascii = String.Equals(declared, "us-ascii", StringComparison.OrdinalIgnoreCase);
+            foreach (char c in file.Text) file.Ascii = file.Ascii && c < 128;
             if (declared == null || String.Equals(declared, "utf-8", StringComparison.OrdinalIgnoreCase)
                 || String.Equals(declared, "us-ascii", StringComparison.OrdinalIgnoreCase)) return;
             throw new WebfarmConfigurationException(file.Name, 1,
@@ -426,12 +448,15 @@ namespace ansible_collections.webfarm.iis.plugins.module_utils._Configuration
             return attribute;
         }
 
-        private static string LabelOf(WebfarmConfigurationFile.Element element)
+        private static string LabelOf(WebfarmConfigurationFile.Element element, string file)
         {
             foreach (string name in Identity)
             {
                 string value = element.Get(name);
                 if (value == null) continue;
+                if (value.Length > MaximumLabel)
+                    throw new WebfarmConfigurationException(file, element.Line,
+                        String.Format("attribute '{0}' of <{1}> has more than {2} characters: no name is so long", name, element.Name, MaximumLabel));
                 string quote = "'";
                 if (value.Contains("'"))
                 {
@@ -582,18 +607,32 @@ namespace ansible_collections.webfarm.iis.plugins.module_utils._Configuration
         }
 
         /// <summary>
-        /// The file with other attribute values; every other byte stays. An attribute that its element does not have yet is added behind
-        /// the element's last one. A path whose element is not in the file is refused.
+        /// The file with other attribute values; every other byte stays, also those of a value that is not another one. An attribute that
+        /// its element does not have yet is added behind the element's last one. A path whose element is not in the file is refused. The
+        /// result is parsed and compared, so that a change can never touch anything else.
         /// </summary>
         /// <param name="values">attribute path (see WebfarmProtectedValue.Path) to new value</param>
         public static byte[] Replace(WebfarmConfigurationFile file, IDictionary<string, string> values)
         {
             SortedDictionary<int, Edit> edits = new SortedDictionary<int, Edit>();
             HashSet<string> left = new HashSet<string>(values.Keys);
+            Dictionary<WebfarmConfigurationFile.Attribute, string> changed = new Dictionary<WebfarmConfigurationFile.Attribute, string>();
             foreach (WebfarmConfigurationFile.Attribute attribute in file.Attributes)
-                if (left.Remove(attribute.Path))
-                    edits.Add(attribute.Start, new Edit(attribute.Length, Escape(values[attribute.Path], file.Text[attribute.Start - 1])));
-            if (left.Count > 0) Add(file, values, left, edits);
+            {
+                string path = attribute.Path;
+                if (!left.Remove(path))
+                {
+                    if (values.ContainsKey(path))
+                        throw new WebfarmConfigurationException(file.Name, attribute.Line, String.Format("{0} is not unique", path));
+                    continue;
+                }
+                // A value that stays keeps its spelling, character references included.
+                if (attribute.Value == values[path]) continue;
+                changed.Add(attribute, values[path]);
+                edits.Add(attribute.Start, new Edit(attribute.Length, Escape(file, values[path], file.Text[attribute.Start - 1])));
+            }
+            int added = left.Count;
+            if (added > 0) Add(file, values, left, edits);
             StringBuilder text = new StringBuilder(file.Text.Length + 256);
             int at = 0;
             foreach (KeyValuePair<int, Edit> edit in edits)
@@ -603,14 +642,34 @@ namespace ansible_collections.webfarm.iis.plugins.module_utils._Configuration
                 at = edit.Key + edit.Value.Length;
             }
             text.Append(file.Text, at, file.Text.Length - at);
-            byte[] body = new UTF8Encoding(false, true).GetBytes(text.ToString());
-            if (!file.ByteOrderMark) return body;
-            byte[] marked = new byte[body.Length + 3];
-            marked[0] = 0xEF;
-            marked[1] = 0xBB;
-            marked[2] = 0xBF;
-            Buffer.BlockCopy(body, 0, marked, 3, body.Length);
-            return marked;
+            byte[] body;
+            try
+            {
+                body = new UTF8Encoding(false, true).GetBytes((file.ByteOrderMark ? "\uFEFF" : "") + text);
+            }
+            catch (ArgumentException)
+            {
+                throw new WebfarmConfigurationException(file.Name, 0, "a new value cannot be written in UTF-8");
+            }
+            if (edits.Count > 0) Compare(file, Parse(body, file.Name), changed, added);
+            return body;
+        }
+
+        // Everything that was not to change is still there, and what was to change reads as it should.
+        private static void Compare(WebfarmConfigurationFile before, WebfarmConfigurationFile after,
+            Dictionary<WebfarmConfigurationFile.Attribute, string> changed, int added)
+        {
+            int at = 0;
+            foreach (WebfarmConfigurationFile.Attribute theirs in after.Attributes)
+            {
+                if (at == before.Attributes.Count) break;
+                WebfarmConfigurationFile.Attribute mine = before.Attributes[at];
+                string expected;
+                if (!changed.TryGetValue(mine, out expected)) expected = mine.Value;
+                if (mine.Name == theirs.Name && mine.Owner.Name == theirs.Owner.Name && theirs.Value == expected) at++;
+            }
+            if (at < before.Attributes.Count || after.Attributes.Count != before.Attributes.Count + added || after.Elements.Count != before.Elements.Count)
+                throw new WebfarmConfigurationException(before.Name, 0, "a new value cannot be written: XML would read it back differently");
         }
 
         private struct Edit
@@ -627,33 +686,63 @@ namespace ansible_collections.webfarm.iis.plugins.module_utils._Configuration
 
         private static void Add(WebfarmConfigurationFile file, IDictionary<string, string> values, HashSet<string> left, SortedDictionary<int, Edit> edits)
         {
+            Dictionary<string, List<string>> wanted = new Dictionary<string, List<string>>();
+            foreach (string path in left)
+            {
+                int slash = path.LastIndexOf("/@", StringComparison.Ordinal);
+                if (slash < 0) continue;
+                List<string> names;
+                if (!wanted.TryGetValue(path.Substring(0, slash), out names)) wanted[path.Substring(0, slash)] = names = new List<string>();
+                names.Add(path.Substring(slash + 2));
+            }
             foreach (WebfarmConfigurationFile.Element element in file.Elements)
             {
-                string prefix = element.Path + "/@";
-                foreach (string path in new List<string>(left))
+                List<string> names;
+                string owner = element.Path;
+                if (!wanted.TryGetValue(owner, out names)) continue;
+                wanted.Remove(owner);
+                int end = element.NameEnd;
+                foreach (WebfarmConfigurationFile.Attribute attribute in element.Attributes) end = attribute.Start + attribute.Length + 1;
+                StringBuilder text = new StringBuilder();
+                foreach (string name in names)
                 {
-                    if (!path.StartsWith(prefix, StringComparison.Ordinal) || path.IndexOf('/', prefix.Length) >= 0) continue;
+                    string path = owner + "/@" + name;
                     left.Remove(path);
-                    int end = element.NameEnd;
-                    foreach (WebfarmConfigurationFile.Attribute attribute in element.Attributes) end = attribute.Start + attribute.Length + 1;
-                    string added = " " + XmlConvert.VerifyName(path.Substring(prefix.Length)) + "=\"" + Escape(values[path], '"') + "\"";
-                    Edit other;
-                    edits[end] = edits.TryGetValue(end, out other) ? new Edit(0, other.Text + added) : new Edit(0, added);
+                    text.Append(' ').Append(VerifiedName(file, name)).Append("=\"").Append(Escape(file, values[path], '"')).Append('"');
                 }
+                edits[end] = new Edit(0, text.ToString());
             }
             foreach (string path in left)
                 throw new WebfarmConfigurationException(file.Name, 0, String.Format("there is no element for the attribute path {0}", path));
         }
 
-        private static string Escape(string value, char quote)
+        private static string VerifiedName(WebfarmConfigurationFile file, string name)
+        {
+            try
+            {
+                return XmlConvert.VerifyName(name);
+            }
+            catch (XmlException)
+            {
+                throw new WebfarmConfigurationException(file.Name, 0, String.Format("'{0}' is no name for an attribute", name));
+            }
+        }
+
+        // As plugin_utils/_apphost.py writes it.
+        private static string Escape(WebfarmConfigurationFile file, string value, char quote)
         {
             StringBuilder text = new StringBuilder(value.Length);
-            foreach (char c in value)
+            for (int i = 0; i < value.Length; i++)
             {
+                char c = value[i];
                 if (c == '&') text.Append("&amp;");
                 else if (c == '<') text.Append("&lt;");
+                else if (c == '>') text.Append("&gt;");
                 else if (c == quote) text.Append(quote == '"' ? "&quot;" : "&apos;");
-                else if (c == '\t' || c == '\r' || c == '\n') text.Append("&#x").Append(((int)c).ToString("X")).Append(';');
+                else if (c == '\t' || c == '\r' || c == '\n' || (file.Ascii && c > 126 && !Char.IsSurrogate(c)))
+                    text.Append("&#x").Append(((int)c).ToString("X")).Append(';');
+                else if (file.Ascii && i + 1 < value.Length && Char.IsSurrogatePair(c, value[i + 1]))
+                    text.Append("&#x").Append(Char.ConvertToUtf32(c, value[++i]).ToString("X")).Append(';');
                 else text.Append(c);
             }
             return text.ToString();

@@ -15,8 +15,9 @@ attribute last as ``@name``. An element is its qualified name and a predicate fr
 path, id, key that it has. Siblings with the same label get ``[k]``, counted from 1.
 
 What the target refuses is refused here as well: UTF-16 and other encodings, a root element other than
-``configuration``, document types, elements nested deeper than 128, a provider declared twice. ``lenient=True`` reads
-UTF-16 and any root element, for files that never go to a server.
+``configuration``, document types, elements nested deeper than 128, a provider declared twice, and what only makes
+reading slow: a naming attribute longer than 8,192 characters, more than 1,024 namespace prefixes. ``lenient=True``
+reads UTF-16 and any root element, for files that never go to a server.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ from ansible_collections.webfarm.iis.plugins.plugin_utils._xml import XmlError, 
 
 MAXIMUM_BYTES = 64 * 1024 * 1024
 MAXIMUM_DEPTH = 128
+MAXIMUM_LABEL = 8192
+MAXIMUM_PREFIXES = 1024
 
 # The attributes that tell collection elements apart, in this order; the same list as in module_utils/_Configuration.cs.
 _IDENTITY = ("name", "path", "id", "key")
@@ -120,15 +123,25 @@ class _Attribute:
 
 
 class _Element:
-    __slots__ = ("attributes", "children", "label", "line", "name", "path")
+    __slots__ = ("attributes", "children", "label", "line", "name", "parent")
 
-    def __init__(self, name: str, line: int) -> None:
+    def __init__(self, name: str, line: int, parent: _Element | None) -> None:
         self.name = name
         self.line = line
         self.label = name
-        self.path = ""
+        self.parent = parent
         self.attributes: list[_Attribute] = []
         self.children: list[_Element] = []
+
+    @property
+    def path(self) -> str:
+        """Made when it is asked for: the paths of all elements together can be far longer than the file."""
+        labels = []
+        element = self
+        while element.parent is not None:
+            labels.append(element.label)
+            element = element.parent
+        return "/".join(reversed(labels))
 
     def get(self, name: str) -> str | None:
         for attribute in self.attributes:
@@ -192,14 +205,24 @@ class Configuration:
         return [attribute.path for attribute in self._attributes]
 
     def _find(self, path: str) -> _Attribute:
-        found = [attribute for attribute in self._attributes if attribute.path == path]
-        if not found:
-            raise ConfigurationError(self.name, 0, f"there is no attribute {path}")
-        if len(found) > 1:
-            raise ConfigurationError(
-                self.name, found[1].line, f"{path} is not unique, it stands in line {found[0].line} as well"
-            )
-        return found[0]
+        return self._search({path})[path]
+
+    def _search(self, paths: t.Collection[str]) -> dict[str, _Attribute]:
+        """The attributes at these paths, in one pass over the file."""
+        found: dict[str, _Attribute] = {}
+        names = {path.rpartition("@")[2] for path in paths}
+        for attribute in self._attributes:
+            if attribute.name not in names or (path := attribute.path) not in paths:
+                continue
+            if path in found:
+                raise ConfigurationError(
+                    self.name, attribute.line, f"{path} is not unique, it stands in line {found[path].line} as well"
+                )
+            found[path] = attribute
+        for path in paths:
+            if path not in found:
+                raise ConfigurationError(self.name, 0, f"there is no attribute {path}")
+        return found
 
     def replace(self, changes: t.Mapping[str, str]) -> bytes:
         """The file with other attribute values (by attribute path); every other byte stays.
@@ -207,7 +230,8 @@ class Configuration:
         The result is parsed again and compared, so that a change can never touch anything else. Raises
         :class:`ConfigurationError` for a path that is not there and for a text that XML cannot hold.
         """
-        spots = sorted(((self._find(path), value) for path, value in changes.items()), key=lambda spot: spot[0].start)
+        found = self._search(changes.keys())
+        spots = sorted(((found[path], value) for path, value in changes.items()), key=lambda spot: spot[0].start)
         pieces: list[str] = []
         position = 0
         for attribute, value in spots:
@@ -276,6 +300,8 @@ def _decode(content: bytes, name: str, lenient: bool) -> tuple[str, str, bytes]:
         line = content.count(b"\n", 0, len(bom) + error.start) + 1
         shown = "UTF-8" if encoding == "utf-8" else "UTF-16"
         raise ConfigurationError(name, line, f"the file is not valid {shown}: save it as UTF-8 and try again") from None
+    if text.startswith("\ufeff"):
+        raise ConfigurationError(name, 1, "the file has two byte-order marks: save it as UTF-8 and try again")
     declared = _DECLARATION.match(text)
     said = (declared.group(1) or declared.group(2) or "").lower() if declared else ""
     accepted = {"", "utf-8", "us-ascii"} if encoding == "utf-8" else {"", "utf-16"}
@@ -307,7 +333,8 @@ def _unescape(raw: str) -> str:
     def one(match: re.Match[str]) -> str:
         if match.group(3):
             return _ENTITIES[match.group(3)]
-        return chr(int(match.group(1), 16) if match.group(1) else int(match.group(2)))
+        # Leading zeros are legal in any number; int() takes no more than some thousand digits.
+        return chr(int(match.group(1), 16) if match.group(1) else int(match.group(2).lstrip("0")))
 
     return _REFERENCE.sub(one, _SPACE.sub(" ", raw))
 
@@ -337,7 +364,7 @@ class _Reader:
             if not match:
                 raise self.lost(position)
             if match.group(2):
-                element = self._element(match)
+                element = self._element(match, stack[-1] if stack else None)
                 if stack:
                     stack[-1].children.append(element)
                 elif root is None:
@@ -355,11 +382,11 @@ class _Reader:
             position = self.text.find("<", match.end())
         if root is None or stack:
             raise self.lost(len(self.text))
-        _label(root)
+        _label(root, self.name)
         return root
 
-    def _element(self, match: re.Match[str]) -> _Element:
-        element = _Element(match.group(2), self.line(match.start()))
+    def _element(self, match: re.Match[str], parent: _Element | None) -> _Element:
+        element = _Element(match.group(2), self.line(match.start()), parent)
         position = match.start(3)
         end = match.end(3)
         while True:
@@ -380,11 +407,14 @@ class _Reader:
         return element
 
 
-def _predicate(element: _Element) -> str:
+def _predicate(element: _Element, file: str) -> str:
     for name in _IDENTITY:
         value = element.get(name)
         if value is None:
             continue
+        if len(value) > MAXIMUM_LABEL:
+            reason = f"attribute '{name}' of <{element.name}> has more than {MAXIMUM_LABEL} characters: no name is so long"
+            raise ConfigurationError(file, element.line, reason)
         quote = "'"
         if "'" in value:
             if '"' in value:
@@ -395,22 +425,21 @@ def _predicate(element: _Element) -> str:
     return element.name
 
 
-def _label(root: _Element) -> None:
-    """Paths for all elements, without recursion."""
+def _label(root: _Element, file: str) -> None:
+    """Labels for all elements, without recursion."""
     pending = [root]
     while pending:
         parent = pending.pop()
         counts: dict[str, int] = {}
         for child in parent.children:
-            child.label = _predicate(child)
+            child.label = _predicate(child, file)
             counts[child.label] = counts.get(child.label, 0) + 1
         seen: dict[str, int] = {}
         for child in parent.children:
             label = child.label
             if counts[label] > 1:
                 seen[label] = seen.get(label, 0) + 1
-                label = f"{label}[{seen[label]}]"
-            child.path = f"{parent.path}/{label}" if parent.path else label
+                child.label = f"{label}[{seen[label]}]"
         pending += parent.children
 
 
@@ -434,7 +463,9 @@ def _cross_check(root: t.Any, reader: _Reader) -> None:
     if len(nodes) != len(reader.order):
         raise ConfigurationError(reader.name, 0, "the places of the elements in the text cannot be found")
     for node, element in zip(nodes, reader.order, strict=True):
-        prefixes = node.nsmap
+        # Most files have no namespaces; collecting them for every element is slow.
+        spaced = node.tag.startswith("{") or any(name.startswith("{") for name in node.attrib)
+        prefixes = node.nsmap if spaced else {}
         mine = [a for a in element.attributes if a.name != "xmlns" and not a.name.startswith("xmlns:")]
         theirs = list(node.attrib.items())
         same = element.name in _qualified(node, node.tag, prefixes) and len(mine) == len(theirs)
@@ -506,6 +537,8 @@ def parse(content: bytes, name: str, *, lenient: bool = False) -> Configuration:
     Raises :class:`ConfigurationError` with file, line and reason.
     """
     text, encoding, bom = _decode(content, name, lenient)
+    if text.count("xmlns:") > MAXIMUM_PREFIXES:
+        raise ConfigurationError(name, 0, f"the file declares more than {MAXIMUM_PREFIXES} namespace prefixes")
     try:
         root = parse_utf8(text.encode("utf-8"))
     except XmlError as error:

@@ -396,6 +396,9 @@ def parse_bundle(content: bytes, what: str) -> Bundle:
         raise BundleError(f"{what} is not a key bundle: it is not UTF-8 text") from None
     except json.JSONDecodeError as error:
         raise BundleError(f"{what} is not a key bundle: line {error.lineno} is not valid JSON ({error.msg})") from None
+    except ValueError:
+        # The only other one that json raises: Python reads no integer of more than some thousand digits.
+        raise BundleError(f"{what} is not a key bundle: it holds a number that is too long") from None
     except RecursionError:
         raise BundleError(f"{what} is not a key bundle: it is nested too deeply") from None
     except _Invalid as error:
