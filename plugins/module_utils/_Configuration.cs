@@ -237,6 +237,7 @@ namespace ansible_collections.webfarm.iis.plugins.module_utils._Configuration
         private const int MaximumDepth = 128;
         private const int MaximumLabel = 8192;
         private const int MaximumPrefixes = 1024;
+        private const int MaximumAttributes = 1024;
 
         /// <summary>%windir%\System32\inetsrv\config</summary>
         public static string Folder()
@@ -377,6 +378,9 @@ namespace ansible_collections.webfarm.iis.plugins.module_utils._Configuration
                         if (++depth > MaximumDepth)
                             throw new WebfarmConfigurationException(file.Name, element.Line, String.Format("elements are nested deeper than {0}", MaximumDepth));
                         bool empty = reader.IsEmptyElement;
+                        if (reader.AttributeCount > MaximumAttributes)
+                            throw new WebfarmConfigurationException(file.Name, element.Line,
+                                String.Format("<{0}> has more than {1} attributes", element.Name, MaximumAttributes));
                         while (reader.MoveToNextAttribute())
                             element.Attributes.Add(Locate(file, lines, element, reader, position));
                         element.Label = LabelOf(element, file.Name);

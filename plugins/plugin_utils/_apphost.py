@@ -16,8 +16,8 @@ path, id, key that it has. Siblings with the same label get ``[k]``, counted fro
 
 What the target refuses is refused here as well: UTF-16 and other encodings, a root element other than
 ``configuration``, document types, elements nested deeper than 128, a provider declared twice, and what only makes
-reading slow: a naming attribute longer than 8,192 characters, more than 1,024 namespace prefixes. ``lenient=True``
-reads UTF-16 and any root element, for files that never go to a server.
+reading slow: a naming attribute longer than 8,192 characters, more than 1,024 namespace prefixes or
+attributes of one element. ``lenient=True`` reads UTF-16 and any root element, for files that never go to a server.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ MAXIMUM_BYTES = 64 * 1024 * 1024
 MAXIMUM_DEPTH = 128
 MAXIMUM_LABEL = 8192
 MAXIMUM_PREFIXES = 1024
+MAXIMUM_ATTRIBUTES = 1024
 
 # The attributes that tell collection elements apart, in this order; the same list as in module_utils/_Configuration.cs.
 _IDENTITY = ("name", "path", "id", "key")
@@ -402,6 +403,10 @@ class _Reader:
             position = found.end()
         if self.text[position:end].strip() not in ("", "/"):
             raise self.lost(position)
+        if len(element.attributes) > MAXIMUM_ATTRIBUTES:
+            raise ConfigurationError(
+                self.name, element.line, f"<{element.name}> has more than {MAXIMUM_ATTRIBUTES} attributes"
+            )
         self.order.append(element)
         self.attributes += element.attributes
         return element
@@ -413,8 +418,8 @@ def _predicate(element: _Element, file: str) -> str:
         if value is None:
             continue
         if len(value) > MAXIMUM_LABEL:
-            reason = f"attribute '{name}' of <{element.name}> has more than {MAXIMUM_LABEL} characters: no name is so long"
-            raise ConfigurationError(file, element.line, reason)
+            reason = f"attribute '{name}' of <{element.name}> has more than {MAXIMUM_LABEL} characters"
+            raise ConfigurationError(file, element.line, f"{reason}: no name is so long")
         quote = "'"
         if "'" in value:
             if '"' in value:
