@@ -29,8 +29,14 @@ def provision_summary(hosts: Iterable[Mapping[str, t.Any]]) -> list[str]:
         if _said(host.get("provision_export")):
             rows += _golden_rows(name, host)
             notes += _golden_notes(name, host)
+        elif _answered(host.get("provision_rewrap")):
+            rows += _source_rows(name, host["provision_rewrap"])
+            notes += _golden_notes(name, host)
         if _said(host.get("provision_config")):
             rows += _member_rows(name, host["provision_config"])
+        elif _answered(host.get("provision_config")) and _said(host.get("provision_public_keys")):
+            rows += _own_key_rows(name, host["provision_config"], host["provision_public_keys"])
+        if isinstance(host.get("provision_config"), Mapping):
             notes += _accepted_notes(name, host["provision_config"].get("protected_values"))
     if len(rows) == 1:
         return ["No server was provisioned in this run."]
@@ -39,6 +45,12 @@ def provision_summary(hosts: Iterable[Mapping[str, t.Any]]) -> list[str]:
 
 def _said(result: t.Any) -> bool:
     return isinstance(result, Mapping) and bool(result.get("key_containers")) and not result.get("failed")
+
+
+def _answered(result: t.Any) -> bool:
+    return (
+        isinstance(result, Mapping) and bool(result.get("proof") or result.get("targets")) and not result.get("failed")
+    )
 
 
 def _short(fingerprint: t.Any) -> str:
@@ -56,6 +68,16 @@ def _golden_rows(name: str, host: Mapping[str, t.Any]) -> list[Row]:
         mark = _short(item.get("fingerprint"))
         rows.append((name, str(item["container"]), mark, mark, proven, result, "not touched"))
     return rows
+
+
+def _source_rows(name: str, rewrap: Mapping[str, t.Any]) -> list[Row]:
+    """The golden server where no key is exported: each of its containers was used and stayed."""
+    values = rewrap.get("protected_values") or []
+    proven = f"{sum(1 for value in values if value.get('verdict') == 'ok')} of {len(values)}"
+    made = sum(1 for target in rewrap["targets"] if target.get("changed"))
+    result = f"golden, {made} of {len(rewrap['targets'])} files made anew"
+    names = dict.fromkeys(str(item["container"]) for item in rewrap.get("session_keys") or [])
+    return [(name, container, "own key", "own key", proven, result, "not touched") for container in names]
 
 
 def _golden_notes(name: str, host: Mapping[str, t.Any]) -> list[str]:
@@ -80,6 +102,17 @@ def _member_rows(name: str, config: Mapping[str, t.Any]) -> list[Row]:
         before, after = item.get("before") or {}, item.get("after") or {}
         rows.append((name, str(item["container"]), _state(before), _state(after), proven, result, services))
     return rows
+
+
+def _own_key_rows(name: str, config: Mapping[str, t.Any], public: Mapping[str, t.Any]) -> list[Row]:
+    """A member that keeps its own keys."""
+    used = {str(value.get("container")).casefold() for value in config.get("protected_values") or []}
+    keys = [
+        {"container": one["container"], "before": one, "after": one}
+        for one in public["key_containers"]
+        if str(one["container"]).casefold() in used
+    ]
+    return _member_rows(name, {**config, "key_containers": keys})
 
 
 def _state(side: Mapping[str, t.Any]) -> str:

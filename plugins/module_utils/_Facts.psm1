@@ -297,6 +297,7 @@ Function Get-WebfarmContainerFact {
         bits = $info.Bits
         exportable = $info.Exportable
         fingerprint = $info.Fingerprint
+        public_key = $info.PublicKey
         file_expected = $info.FileExpected
         file_path = $info.FilePath
         file_found = $info.FileFound

@@ -126,6 +126,8 @@ namespace ansible_collections.webfarm.iis.plugins.module_utils._KeyContainer
         public bool? Exportable { get; internal set; }
         /// <summary>SHA-256 over the SubjectPublicKeyInfo, lower-case hexadecimal; null when unknown.</summary>
         public string Fingerprint { get; internal set; }
+        /// <summary>The SubjectPublicKeyInfo itself, DER in base64; null when unknown.</summary>
+        public string PublicKey { get; internal set; }
         /// <summary>The file name that this container has on this machine.</summary>
         public string FileExpected { get; internal set; }
         public string FilePath { get; internal set; }
@@ -544,13 +546,18 @@ namespace ansible_collections.webfarm.iis.plugins.module_utils._KeyContainer
             return blob;
         }
 
-        /// <summary>SHA-256 over the DER SubjectPublicKeyInfo (RFC 5280, rsaEncryption with NULL parameters).</summary>
+        /// <summary>SHA-256 over the DER SubjectPublicKeyInfo.</summary>
         internal string Fingerprint()
+        {
+            return CryptoApi.Hex(CryptoApi.Hash(CryptoApi.AlgSha256, PublicKeyInfo()));
+        }
+
+        /// <summary>The DER SubjectPublicKeyInfo (RFC 5280, rsaEncryption with NULL parameters).</summary>
+        internal byte[] PublicKeyInfo()
         {
             byte[] algorithm = { 0x30, 0x0D, 0x06, 0x09, 0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 0x01, 0x01, 0x01, 0x05, 0x00 };
             byte[] key = Der(0x30, Integer(Modulus), Integer(Exponent));
-            byte[] info = Der(0x30, algorithm, Der(0x03, new byte[] { 0 }, key));
-            return CryptoApi.Hex(CryptoApi.Hash(CryptoApi.AlgSha256, info));
+            return Der(0x30, algorithm, Der(0x03, new byte[] { 0 }, key));
         }
 
         private static byte[] Integer(byte[] value)
@@ -847,6 +854,7 @@ namespace ansible_collections.webfarm.iis.plugins.module_utils._KeyContainer
                         RsaBlob rsa = RsaBlob.Parse(Export(key, CryptoApi.PublicBlobType, info.Name));
                         info.Bits = rsa.Bits;
                         info.Fingerprint = rsa.Fingerprint();
+                        info.PublicKey = Convert.ToBase64String(rsa.PublicKeyInfo());
                         info.Exportable = (Permissions(key) & CryptoApi.PermissionExport) != 0;
                         info.State = "present";
                     }

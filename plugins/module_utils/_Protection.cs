@@ -267,8 +267,17 @@ namespace ansible_collections.webfarm.iis.plugins.module_utils._Protection
         private readonly Dictionary<string, OpenContainer> containers = new Dictionary<string, OpenContainer>(StringComparer.OrdinalIgnoreCase);
         private readonly Dictionary<string, OpenSession> sessions = new Dictionary<string, OpenSession>(StringComparer.OrdinalIgnoreCase);
 
+        private readonly bool exportable;
+
         internal Opener(WebfarmConfigurationFile file, WebfarmKeySet candidates)
+            : this(file, candidates, false)
         {
+        }
+
+        /// <param name="exportable">opened session keys may be wrapped again for another key</param>
+        internal Opener(WebfarmConfigurationFile file, WebfarmKeySet candidates, bool exportable)
+        {
+            this.exportable = exportable;
             File = file;
             this.candidates = candidates;
         }
@@ -331,7 +340,8 @@ namespace ansible_collections.webfarm.iis.plugins.module_utils._Protection
             session.Algorithm = algorithm == CryptoApi.AlgAes128 ? "AES-128" : algorithm == CryptoApi.AlgAes192 ? "AES-192" : "AES-256";
             session.Failure = container.Failure;
             if (session.Failure != null) return session;
-            if (!NativeMethods.CryptImportKey(container.Provider, blob, blob.Length, container.Key, provider.UseOaep ? CryptoApi.Oaep : 0, out session.Key))
+            uint flags = (provider.UseOaep ? CryptoApi.Oaep : 0) | (exportable ? CryptoApi.Exportable : 0);
+            if (!NativeMethods.CryptImportKey(container.Provider, blob, blob.Length, container.Key, flags, out session.Key))
             {
                 WebfarmCryptoException e = WebfarmCryptoException.Last(
                     String.Format("opening the sessionKey of provider '{0}' with container '{1}'", provider.Name, provider.Container));
@@ -342,7 +352,7 @@ namespace ansible_collections.webfarm.iis.plugins.module_utils._Protection
         }
 
         // SIMPLEBLOB: 01 02 00 00, algorithm of the session key, algorithm of the wrapping key (CALG_RSA_KEYX), RSA block.
-        private static string SessionProblem(WebfarmProvider provider, byte[] blob)
+        internal static string SessionProblem(WebfarmProvider provider, byte[] blob)
         {
             if (String.IsNullOrEmpty(provider.SessionKey)) return String.Format("provider '{0}' has no sessionKey", provider.Name);
             if (blob == null) return String.Format("the sessionKey of provider '{0}' is not base64", provider.Name);
@@ -583,7 +593,7 @@ namespace ansible_collections.webfarm.iis.plugins.module_utils._Protection
         }
 
         /// <returns>null when the text is not base64 in its strict form</returns>
-        private static byte[] Base64(string text)
+        internal static byte[] Base64(string text)
         {
             if (String.IsNullOrEmpty(text) || text.Length % 4 != 0) return null;
             int end = text.Length;

@@ -7,9 +7,11 @@
 #AnsibleRequires -CSharpUtil Ansible.Basic
 #AnsibleRequires -PowerShell ..module_utils._Facts
 #AnsibleRequires -PowerShell ..module_utils._Host
+#AnsibleRequires -PowerShell ..module_utils._Rewrap
 
-# The target half: reads a configuration on the server whose keys open it, proves it, and returns a copy that other
-# servers can open. Nothing is written on the server; the action plugin of the same name writes the copy.
+# The target half: reads a configuration on the server whose keys open it, proves it, and returns a copy without CNG values.
+# A second call wraps the secrets of that copy for the public keys of other servers. Nothing is written on the server; the
+# action plugin of the same name writes the files.
 
 $spec = @{
     options = @{
@@ -35,20 +37,15 @@ $spec = @{
         }
         dest = @{
             type = 'path'
-            required = $true
         }
         path = @{
             type = 'path'
-        }
-        _existing = @{
-            type = 'str'
-            no_log = $true
         }
     }
     supports_check_mode = $true
 }
 
-$module = [Ansible.Basic.AnsibleModule]::Create($args, $spec)
+$module = [Ansible.Basic.AnsibleModule]::Create($args, $spec, @(, (Get-WebfarmRewrapSpec)))
 
 $module.Result.changed = $false
 $module.Result.host = [System.Environment]::MachineName
@@ -61,80 +58,35 @@ $module.Result.session_keys = @()
 $module.Result.protected_values = @()
 $module.Result.accepted_undecryptable = @()
 
-Function Read-Source {
-    <#
-    .SYNOPSIS
-    Reads the configuration, the live one when no path is given.
-
-    .PARAMETER Path
-    The option path.
-    #>
-    param (
-        [string]
-        $Path
-    )
-
-    if (-not $Path) {
-        Assert-WebfarmNotRedirected -Advice 'Name the effective file with the option path, as this server sees it.'
-        $Path = Join-Path -Path (Get-WebfarmConfigurationFolder) -ChildPath 'applicationHost.config'
-    }
-    elseif (-not [System.IO.Path]::IsPathRooted($Path)) {
-        throw "path: '$Path' is not an absolute path on the server."
-    }
-    try {
-        $file = [WebfarmConfiguration]::Load($Path)
-    }
-    catch {
-        throw "The configuration file '$Path' cannot be used: $(Get-WebfarmErrorText -ErrorRecord $_)"
-    }
-    [PSCustomObject]@{
-        Path = $Path
-        File = $file
-    }
-}
-
-Function Test-SameCopy {
-    <#
-    .SYNOPSIS
-    Tells whether the copy on the controller already says what the new one says.
-
-    .PARAMETER Text
-    The packed content of the copy on the controller.
-
-    .PARAMETER File
-    The new copy.
-    #>
-    param (
-        [string]
-        $Text,
-
-        [object]
-        $File
-    )
-
-    try {
-        $existing = [WebfarmConfiguration]::Parse((ConvertFrom-WebfarmPackedText -Text $Text -Name 'the present copy'), $File.Name)
-    }
-    catch {
-        # A damaged copy is simply replaced.
-        return $null
-    }
-    if ([WebfarmProtection]::SameContent($existing, $null, $File, $null)) {
-        return $existing.Sha256
-    }
-}
-
 try {
     Assert-WebfarmHost
     $accepted = ConvertTo-WebfarmAcceptance -List $module.Params.accept_undecryptable
     $module.Result.machine_guid = [WebfarmKeyContainer]::MachineGuid()
-    $source = Read-Source -Path $module.Params.path
-    $module.Result.path = $source.Path
-    $module.Result.source_sha256 = $source.File.Sha256
-    $proof = Get-WebfarmProof -File $source.File -Accepted $accepted
+    if ($module.Params._targets) {
+        $wrapping = @{
+            Copy = $module.Params._existing
+            Target = $module.Params._targets
+            Left = @($accepted.Keys)
+            Fresh = $module.Params.session_key -eq 'per_host'
+        }
+        $wrapped = Get-WebfarmWrapping @wrapping
+    }
+    else {
+        $source = Read-WebfarmRewrapSource -Path $module.Params.path
+        $module.Result.path = $source.Path
+        $module.Result.source_sha256 = $source.File.Sha256
+        $proof = Get-WebfarmProof -File $source.File -Accepted $accepted
+    }
 }
 catch {
     $module.FailJson("No copy was made. $(Get-WebfarmErrorText -ErrorRecord $_)", $_)
+}
+
+if ($module.Params._targets) {
+    $module.Result.sha256 = $wrapped.Sha256
+    $module.Result._paths = $wrapped.Paths
+    $module.Result._wrapped = $wrapped.Answer
+    $module.ExitJson()
 }
 
 $module.Result.session_keys = $proof.SessionKeys
@@ -176,10 +128,7 @@ try {
         )
     }
     $copy = [WebfarmConfiguration]::Parse($content, $source.File.Name)
-    $sameSha256 = $null
-    if ($module.Params._existing) {
-        $sameSha256 = Test-SameCopy -Text $module.Params._existing -File $copy
-    }
+    $sameSha256 = Get-WebfarmSameCopy -Text $module.Params._existing -File $copy
     $module.Result.same_content = [bool]$sameSha256
     if ($sameSha256) {
         $module.Result.sha256 = $sameSha256

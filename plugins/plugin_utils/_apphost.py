@@ -253,6 +253,39 @@ class Configuration:
         self._compare(parse(content, self.name, lenient=True), {id(attribute): value for attribute, value in spots})
         return content
 
+    def template(self, paths: t.Sequence[str]) -> Template:
+        """This file as a form whose attribute values at *paths* are filled in many times, without parsing it again.
+
+        The new values are base64 data: session keys, and protected values under the provider that they have.
+        Raises :class:`ConfigurationError` for a path that is not there.
+        """
+        wanted = set(paths)
+        found: dict[str, _Attribute] = {}
+        for attribute in self._attributes:
+            path = attribute.path
+            if path in wanted and found.setdefault(path, attribute) is not attribute:
+                self._find(path)  # says which lines it stands in
+        for path in paths:
+            if path not in found:
+                self._find(path)
+        order = sorted(range(len(paths)), key=lambda number: found[paths[number]].start)
+        pieces: list[bytes] = []
+        fixed: list[str] = []
+        position = 0
+        for number in order:
+            attribute = found[paths[number]]
+            lead = self._text[position : attribute.start]
+            if is_protected(attribute.value):
+                provider, dummy = split_value(attribute.value)
+                fixed.append(f"[enc:{provider}:")
+                lead += _escape(f"[enc:{provider}:", self._text[attribute.start - 1], self.encoding)
+            else:
+                fixed.append("")
+            pieces.append(lead.encode(self.encoding, "strict"))
+            position = attribute.end
+        pieces.append(self._text[position:].encode(self.encoding, "strict"))
+        return Template(self, tuple(paths), tuple(order), tuple(fixed), tuple(pieces))
+
     def _compare(self, other: Configuration, changed: dict[int, str]) -> None:
         same = len(self._attributes) == len(other._attributes)
         for mine, theirs in zip(self._attributes, other._attributes, strict=False):
@@ -262,6 +295,42 @@ class Configuration:
             )
         if not same:
             raise ConfigurationError(self.name, 0, "a new value cannot be written: XML would read it back differently")
+
+
+_FILLING = re.compile(r"[A-Za-z0-9+/]+={0,2}(?::enc\])?")
+
+
+@dataclass(frozen=True, repr=False)
+class Template:
+    """A configuration file with blanks, see :meth:`Configuration.template`. Filling it costs a join of its pieces."""
+
+    configuration: Configuration
+    paths: tuple[str, ...]
+    _order: tuple[int, ...]
+    _fixed: tuple[str, ...]
+    _pieces: tuple[bytes, ...]
+
+    def fill(self, values: t.Sequence[str]) -> bytes:
+        """The file with these attribute values, one for each path. Raises :class:`ConfigurationError`.
+
+        Only what cannot mean anything to XML is taken: base64, and the frame of a protected value of the same
+        provider. So no other byte can change its meaning.
+        """
+        if len(values) != len(self.paths):
+            raise ConfigurationError(
+                self.configuration.name, 0, f"{len(values)} values were given for {len(self.paths)} attributes"
+            )
+        parts = [self.configuration._bom]
+        for lead, fixed, number in zip(self._pieces, self._fixed, self._order, strict=False):
+            value = values[number]
+            rest = value[len(fixed) :]
+            if not value.startswith(fixed) or rest.endswith(":enc]") != bool(fixed) or not _FILLING.fullmatch(rest):
+                raise ConfigurationError(
+                    self.configuration.name, 0, f"the new value for {self.paths[number]} is not what it should be"
+                )
+            parts += (lead, rest.encode(self.configuration.encoding))
+        parts.append(self._pieces[-1])
+        return b"".join(parts)
 
 
 def _escape(value: str, quote: str, encoding: str) -> str:

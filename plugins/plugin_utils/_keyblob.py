@@ -27,6 +27,10 @@ import struct
 import typing as t
 from dataclasses import dataclass
 
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import load_der_public_key
+
 from ansible_collections.webfarm.iis.plugins.plugin_utils._xml import XmlError, parse_utf8
 
 ALG_AES_128 = 0x660E
@@ -489,3 +493,18 @@ def spki(modulus: int, exponent: int) -> bytes:
 def fingerprint(modulus: int, exponent: int) -> str:
     """SHA-256 over :func:`spki`, lower-case hexadecimal."""
     return hashlib.sha256(spki(modulus, exponent)).hexdigest()
+
+
+def read_public_key(der: bytes) -> RsaKey:
+    """The public key of a DER SubjectPublicKeyInfo, as :func:`spki` writes it. Raises :class:`KeyBlobError`."""
+    try:
+        key = load_der_public_key(der)
+    except (ValueError, UnsupportedAlgorithm):
+        key = None
+    if not isinstance(key, rsa.RSAPublicKey):
+        raise KeyBlobError("it is no SubjectPublicKeyInfo of an RSA key")
+    numbers = key.public_numbers()
+    _check_public(numbers.n, numbers.e)
+    if spki(numbers.n, numbers.e) != der:
+        raise KeyBlobError("it is not in the form that its fingerprint is computed from")
+    return RsaKey(numbers.n, numbers.e)

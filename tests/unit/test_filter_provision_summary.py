@@ -106,3 +106,39 @@ def test_failed_and_untouched_hosts_have_no_line() -> None:
 def test_wrong_input_is_an_error(wrong: Any) -> None:
     with pytest.raises(AnsibleFilterError, match="list of host variables"):
         provision_summary(wrong)
+
+
+def test_with_own_keys() -> None:
+    golden = {
+        "inventory_hostname": "web1",
+        "provision_export": {"skipped": True},
+        "provision_rewrap": {
+            **GOLDEN["provision_rewrap"],
+            "session_keys": [
+                {"container": "iisWasKey"},
+                {"container": "iisWasKey"},
+                {"container": "iisConfigurationKey"},
+            ],
+            "targets": [{"name": "web3", "changed": True}, {"name": "web4", "changed": False}],
+        },
+    }
+    member = {
+        "inventory_hostname": "web3",
+        "provision_config": {
+            **MEMBER["provision_config"],
+            "key_containers": [],
+            "protected_values": [{"container": "iisWasKey", "path": "x", "accepted": True, "reason": "retired"}],
+        },
+        "provision_public_keys": {
+            "key_containers": [
+                {"container": "iisWasKey", "fingerprint": "d" * 64},
+                {"container": "TSSecKeySet1", "fingerprint": "e" * 64},
+            ]
+        },
+    }
+    lines = provision_summary([golden, member])
+    assert lines[2].startswith("web1  iisWasKey")
+    assert "golden, 1 of 2 files made anew" in lines[2]
+    assert lines[4].split()[:4] == ["web3", "iisWasKey", "dddddddddddd", "dddddddddddd"]
+    assert "TSSecKeySet1" not in "".join(lines)
+    assert lines[-1] == "web3: accepted although it cannot be read: x (retired)"

@@ -51,6 +51,19 @@ SCENARIO: dict[str, Any] = {
         "protected_values": [],
         "candidate_values": [{"path": "one", "verdict": "ok"}],
     },
+    "key_info": {
+        "key_containers": [
+            {"container": name, "state": "present", "fingerprint": mark, "public_key": "MIIB"}
+            for name, mark in FINGERPRINTS.items()
+        ],
+    },
+    "key_info web3": {
+        "key_containers": [
+            {"container": "iisWasKey", "state": "missing", "fingerprint": None, "public_key": None},
+            {"container": "iisConfigurationKey", "state": "present", "fingerprint": "c" * 64, "public_key": "MIIC"},
+        ],
+    },
+    "key": {"changed": True},
     "config": {
         "changed": True,
         "key_containers": [
@@ -103,7 +116,7 @@ def collections(tmp_path_factory: pytest.TempPathFactory) -> Path:
     installed = Path(os.environ["ANSIBLE_COLLECTIONS_PATH"]) / "ansible_collections" / "webfarm" / "iis"
     copy = top / "ansible_collections" / "webfarm" / "iis"
     shutil.copytree(installed, copy)
-    for name in ("key_export", "config_rewrap", "config"):
+    for name in ("key_export", "config_rewrap", "config", "key_info", "key"):
         (copy / "plugins" / "action" / f"{name}.py").write_text(STAND_IN)
     return top
 
@@ -160,7 +173,7 @@ def test_golden_first_then_the_farm_in_batches(playbook: Playbook) -> None:
         *(f"config {name}" for name in ("web2", "web3", "web4", "web5", "web6")),
     ]
     # The first batch is one host, the next ones a quarter of six.
-    assert run.output.count("PLAY [Farm") == 5
+    assert run.output.count("PLAY [Farm - prove") == 5
 
 
 def test_the_golden_server_is_never_a_member(playbook: Playbook) -> None:
@@ -252,3 +265,54 @@ def test_the_summary_names_every_server(playbook: Playbook) -> None:
     for name in ("web1", "web2", "web6"):
         assert f"{name}  iisWasKey" in run.output
     assert run.output.count("KEY CONTAINER") == 1
+
+
+# --- every server keeps its own keys ----------------------------------------------------------------------------------
+
+
+def test_rewrap_collects_public_keys_first_and_exports_none(playbook: Playbook, tmp_path: Path) -> None:
+    run = playbook("--limit", "web1,web2,web3", provision_strategy="rewrap", provision_session_key="per_host")
+    assert run.code == 0, run.output
+    order = run.order()
+    assert "key_export web1" not in order
+    assert sorted(order[:4]) == ["key web3", "key_info web2", "key_info web3", "key_info web3"]
+    assert order[4:] == ["config_rewrap web1", "config web2", "config web3"]
+    # Only the key that is missing is made.
+    assert run.arguments("key", "web3")["container"] == "iisWasKey"
+
+    asked = run.arguments("config_rewrap", "web1")
+    assert asked["session_key"] == "per_host"
+    folder = tmp_path / "webfarm" / "iis.rewrap"
+    assert [(one["name"], one["dest"]) for one in asked["targets"]] == [
+        (name, str(folder / name / "applicationHost.config")) for name in ("web2", "web3")
+    ]
+    assert asked["targets"][1]["public_keys"] == [
+        {"container": "iisConfigurationKey", "fingerprint": "c" * 64, "public_key": "MIIC"}
+    ]
+
+    arguments = run.arguments("config", "web3")
+    assert arguments["src"] == str(folder / "web3" / "applicationHost.config")
+    assert not {"bundle", "expected_fingerprints", "containers", "opening_file"} & set(arguments)
+
+
+def test_rewrap_needs_no_pins_and_passes_those_of_a_member_on(playbook: Playbook) -> None:
+    run = playbook("--limit", "web2", provision_strategy="rewrap")
+    assert run.code == 0, run.output
+    assert run.order() == ["key_info web2", "config web2"]
+    pins = {"iisWasKey": "d" * 64}
+    run = playbook("--limit", "web1,web2", provision_strategy="rewrap", provision_expected_fingerprints=pins)
+    assert run.arguments("config_rewrap", "web1")["targets"][0]["expected_fingerprints"] == pins
+
+
+def test_rewrap_in_check_mode_proves_what_the_golden_server_made(playbook: Playbook) -> None:
+    reports = [
+        {"name": "web2", "src": "/passing/web2.config", "message": None},
+        {"name": "web3", "src": None, "message": "web3 has no public key for iisWasKey"},
+    ]
+    scenario = {"config_rewrap": SCENARIO["config_rewrap"] | {"targets": reports}}
+    run = playbook("--check", "--limit", "web1,web2,web3", scenario=scenario, provision_strategy="rewrap")
+    assert run.code == 0, run.output
+    assert run.arguments("config", "web2")["src"] == "/passing/web2.config"
+    assert "planned_fingerprints" not in run.arguments("config", "web2")
+    assert "config web3" not in run.order()
+    assert "web3 has no public key for iisWasKey" in run.output

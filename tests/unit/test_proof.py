@@ -163,46 +163,6 @@ def test_diagnosis_table_is_readable() -> None:
 # --- other keys ------------------------------------------------------------------------------------------------------
 
 
-def test_rewrap_for_a_server_with_its_own_keys() -> None:
-    one = configuration()
-    new = {"IISWASKEY": key("TestKeyOther"), "iisConfigurationKey": key("TestKey1024")}
-    done = rw.rewrap(one, ring(), {name: value.public() for name, value in new.items()})
-    assert sorted(done.session_keys) == ["AesProvider", "IISWASOnlyAesProvider"]
-    assert len(done.reencrypted) == 1
-    other = ring()
-    for container, value in new.items():
-        other.add(container, value)
-    assert texts(done.content, other) == texts(one.content, ring())
-    assert po.prove([ah.parse(done.content, "x")], ring()).failed
-
-    # values under session keys stay as they are, byte for byte; nothing else moves
-    before, after = one, ah.parse(done.content, "x")
-    changed = [path for path in before.paths() if before.get(path) != after.get(path)]
-    assert sorted(changed) == sorted(
-        [f"configProtectedData/providers/add[@name='{name}']/@sessionKey" for name in done.session_keys]
-        + list(done.reencrypted)
-    )
-
-
-def test_rewrap_of_one_container_leaves_the_other() -> None:
-    one = configuration()
-    done = rw.rewrap(one, ring(), {"iisConfigurationKey": key("TestKeyOther").public()})
-    assert done.session_keys == ("AesProvider",)
-    assert done.reencrypted == ()
-    assert rw.rewrap(one, ring(), {}).content == one.content
-
-
-def test_rewrap_errors() -> None:
-    one = configuration()
-    new = {"iisWasKey": key("TestKeyOther").public()}
-    with pytest.raises(
-        rw.RewrapError, match="provider IISWASOnlyAesProvider .* there is no private key for container iisWasKey"
-    ):
-        rw.rewrap(one, pr.KeyRing(), new)
-    with pytest.raises(rw.RewrapError, match="made for another key"):
-        rw.rewrap(one, pr.KeyRing({"iisWasKey": key("TestKey1024")}), new)
-
-
 def test_portable() -> None:
     one = configuration()
     done = rw.reencrypt(one, ring())
