@@ -113,6 +113,7 @@ namespace ansible_collections.webfarm.iis.plugins.module_utils._Configuration
                 if (sha256 == null) sha256 = WebfarmKeyContainer.Sha256(Bytes);
                 return sha256;
             }
+            internal set { sha256 = value; }
         }
         public WebfarmProvider[] Providers { get; internal set; }
         /// <summary>Protected values in document order, without the empty form [enc:X::enc].</summary>
