@@ -41,6 +41,23 @@ options:
     default: false
 """
 
+    # The way back alone, for a module that changes no key.
+    UNDO = r"""
+options:
+  undo_expiry_hours:
+    description:
+      - How long the undo set is kept. A later run of a module that changes something deletes it when its time is over.
+    type: int
+    default: 72
+  without_undo:
+    description:
+      - Go on when the old state cannot be kept completely, for instance because a key is neither exportable nor
+        has a key file.
+      - A failure then can leave the server without its old keys.
+    type: bool
+    default: false
+"""
+
     # Services around the change.
     SERVICES = r"""
 options:

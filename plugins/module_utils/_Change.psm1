@@ -58,6 +58,7 @@ Function New-WebfarmChange {
         CheckMode = $CheckMode
         Repair = [bool]$Repair
         Placeholder = ''
+        Unreadable = $false
         Applying = $Parameter._phase -eq 'apply'
         Warning = New-Object -TypeName System.Collections.Generic.List[string]
         Result = [ordered]@{}
@@ -146,7 +147,10 @@ Function Read-WebfarmChangeFile {
             throw "The present configuration cannot be used: $(Get-WebfarmSentence -ErrorRecord $_) Nothing was changed. " +
             'Repair it first, with webfarm.iis.history_restore or webfarm.iis.config_backup.'
         }
-        $Change.Warning.Add("The present configuration cannot be used and is replaced: $(Get-WebfarmSentence -ErrorRecord $_)")
+        if (-not $Change.Unreadable) {
+            $Change.Warning.Add("The present configuration cannot be used and is replaced: $(Get-WebfarmSentence -ErrorRecord $_)")
+        }
+        $Change.Unreadable = $true
         $Change.Live = Get-WebfarmUnreadableFile -Change $Change -Path $path
     }
     if ($Change.CheckMode -and $Change.Repair -and -not [System.IO.File]::Exists($path)) {

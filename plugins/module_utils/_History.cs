@@ -99,6 +99,33 @@ namespace ansible_collections.webfarm.iis.plugins.module_utils._History
             return file;
         }
 
+        /// <summary>The settings in force: those of the file, and the defaults of the schema.</summary>
+        public static IDictionary<string, string> Settings(WebfarmConfigurationFile file)
+        {
+            Dictionary<string, string> settings = new Dictionary<string, string>();
+            settings["enabled"] = "true";
+            settings["path"] = @"%SystemDrive%\inetpub\history";
+            settings["maxHistories"] = "10";
+            settings["period"] = "00:02:00";
+            WebfarmConfigurationFile.Element parent, section;
+            Find(file, out parent, out section);
+            if (section != null)
+                foreach (WebfarmConfigurationFile.Attribute attribute in section.Attributes) settings[attribute.Name] = attribute.Value;
+            return settings;
+        }
+
+        private static void Find(WebfarmConfigurationFile file, out WebfarmConfigurationFile.Element parent, out WebfarmConfigurationFile.Element section)
+        {
+            section = null;
+            parent = null;
+            foreach (WebfarmConfigurationFile.Element element in file.Elements)
+            {
+                bool top = element.Parent != null && element.Parent.Parent == null;
+                if (top && element.Name == "system.applicationHost" && parent == null) parent = element;
+                if (parent != null && element.Parent == parent && element.Name == "configHistory" && section == null) section = element;
+            }
+        }
+
         /// <summary>
         /// The file with attributes of configHistory set; every other byte stays. Where the file has no such element, it is added as the first
         /// one of system.applicationHost.
@@ -106,13 +133,8 @@ namespace ansible_collections.webfarm.iis.plugins.module_utils._History
         public static byte[] Set(WebfarmConfigurationFile file, IDictionary<string, string> values)
         {
             Dictionary<string, string> edits = new Dictionary<string, string>();
-            WebfarmConfigurationFile.Element section = null, parent = null;
-            foreach (WebfarmConfigurationFile.Element element in file.Elements)
-            {
-                bool top = element.Parent != null && element.Parent.Parent == null && element.Parent.Name == "configuration";
-                if (top && element.Name == "system.applicationHost" && parent == null) parent = element;
-                if (parent != null && element.Parent == parent && element.Name == "configHistory" && section == null) section = element;
-            }
+            WebfarmConfigurationFile.Element parent, section;
+            Find(file, out parent, out section);
             if (parent == null)
                 throw new WebfarmConfigurationException(file.Name, 0, "there is no section group system.applicationHost");
             if (section != null)

@@ -13,8 +13,13 @@
 #AnsibleRequires -PowerShell ..module_utils._Backup
 #AnsibleRequires -PowerShell ..module_utils._Change
 #AnsibleRequires -PowerShell ..module_utils._Dependent
+#AnsibleRequires -PowerShell ..module_utils._Difference
 #AnsibleRequires -PowerShell ..module_utils._Facts
 #AnsibleRequires -PowerShell ..module_utils._KeyPlan
+#AnsibleRequires -PowerShell ..module_utils._ServerFacts
+
+# So many snapshots go to the controller, when it has to find the one that an older key set opens.
+$script:candidates = 10
 
 Function Invoke-WebfarmBackupTask {
     <#
@@ -381,90 +386,6 @@ Function Add-WebfarmRestoredFile {
     )
 }
 
-Function Get-WebfarmDifference {
-    <#
-    .SYNOPSIS
-    Lists the attributes that differ between two configurations. Secrets are fingerprints of what is written.
-
-    .PARAMETER Before
-    The one.
-
-    .PARAMETER After
-    The other.
-
-    .PARAMETER Limit
-    How many to return at most.
-    #>
-    [CmdletBinding()]
-    param (
-        [Parameter(Mandatory = $true)]
-        [object]
-        $Before,
-
-        [Parameter(Mandatory = $true)]
-        [object]
-        $After,
-
-        [Parameter()]
-        [int]
-        $Limit = 50
-    )
-
-    $number = 0
-    foreach ($difference in [WebfarmHistory]::Compare($Before, $After)) {
-        $number++
-        if ($number -gt $Limit) {
-            break
-        }
-        [ordered]@{
-            path = $difference.Path
-            change = $difference.Change
-            before = $difference.Before
-            after = $difference.After
-        }
-    }
-}
-
-Function Add-WebfarmSnapshotDifference {
-    <#
-    .SYNOPSIS
-    Adds to every snapshot how the present configuration differs from it.
-
-    .PARAMETER History
-    From Get-WebfarmHistoryFact, changed in place.
-
-    .PARAMETER File
-    The present applicationHost.config; $null when it cannot be read.
-    #>
-    [CmdletBinding()]
-    param (
-        [Parameter(Mandatory = $true)]
-        [object]
-        $History,
-
-        [Parameter()]
-        [AllowNull()]
-        [object]
-        $File
-    )
-
-    foreach ($snapshot in $History.snapshots) {
-        $snapshot.differences = $null
-        $snapshot.difference_count = $null
-        if ($null -eq $File -or -not $snapshot.sha256) {
-            continue
-        }
-        try {
-            $old = [WebfarmConfiguration]::Load($snapshot.path)
-            $snapshot.difference_count = [WebfarmHistory]::Compare($old, $File).Length
-            $snapshot.differences = @(Get-WebfarmDifference -Before $old -After $File)
-        }
-        catch {
-            Write-Verbose -Message "$($snapshot.path) cannot be compared: $_"
-        }
-    }
-}
-
 Function Select-WebfarmSnapshot {
     <#
     .SYNOPSIS
@@ -542,11 +463,265 @@ Function Select-WebfarmSnapshot {
     return $found
 }
 
+Function Get-WebfarmRestoreSource {
+    <#
+    .SYNOPSIS
+    Finds the snapshot that is asked for. Returns a dictionary: History, Snapshot, and where it needs older keys Candidate and Reason.
+
+    .DESCRIPTION
+    Candidate holds number and content of snapshots that do not open with the keys of this machine, for the controller to wrap them again.
+
+    .PARAMETER Change
+    From New-WebfarmChange with Repair, with the live file.
+    #>
+    [CmdletBinding()]
+    param (
+        [Parameter(Mandatory = $true)]
+        [hashtable]
+        $Change
+    )
+
+    $given = $Change.Parameter
+    $decrypt = 'none'
+    if ($given.select) {
+        $decrypt = 'all'
+    }
+    $file = $Change.Live
+    if ($Change.Unreadable) {
+        $file = Get-WebfarmHistoryHint -Content $Change.Live.Bytes
+    }
+    $history = Get-WebfarmHistoryFact -File $file -Decrypt $decrypt
+    $source = @{
+        History = $history
+        Snapshot = $null
+        Candidate = @()
+        Reason = ''
+    }
+    $number = $given.number
+    if ($null -ne $given._number) {
+        $number = $given._number
+    }
+    $time = ''
+    if ($null -eq $given._number) {
+        $time = [string]$given.time
+    }
+    $query = @{
+        History = $history
+        Number = $number
+        Time = $time
+        Present = $Change.Live.Sha256
+    }
+    try {
+        $source.Snapshot = Select-WebfarmSnapshot @query
+    }
+    catch {
+        $known = @($history.snapshots | Where-Object -FilterScript { $_.sha256 })
+        if (-not $given.select -or -not $given.bundle -or $known.Count -eq 0) {
+            throw
+        }
+        $source.Reason = Get-WebfarmSentence -ErrorRecord $_
+        $source.Candidate = @(ConvertTo-WebfarmCandidate -Snapshot @($known | Select-Object -First $script:candidates))
+        return $source
+    }
+    if ($given.bundle -and -not $given._content) {
+        try {
+            $file = [WebfarmConfiguration]::Load($source.Snapshot.path)
+        }
+        catch {
+            throw "Snapshot $($source.Snapshot.number) cannot be restored: $(Get-WebfarmSentence -ErrorRecord $_) Nothing was changed."
+        }
+        $proof = Get-WebfarmProof -File @($file) -Accepted $Change.Accepted
+        if (@($proof.Problems).Count -gt 0) {
+            $source.Reason = Format-WebfarmProblem -Problem $proof.Problems -Limit 3 -WithoutAdvice
+            $source.Candidate = @(ConvertTo-WebfarmCandidate -Snapshot @($source.Snapshot))
+        }
+    }
+    return $source
+}
+
+Function Get-WebfarmHistoryHint {
+    <#
+    .SYNOPSIS
+    Finds where the history is in a file that is no XML any more: a configuration with its configHistory, $null where that is not in it.
+
+    .PARAMETER Content
+    The bytes of the file.
+    #>
+    [CmdletBinding()]
+    param (
+        [Parameter(Mandatory = $true)]
+        [AllowEmptyCollection()]
+        [byte[]]
+        $Content
+    )
+
+    $text = [System.Text.Encoding]::UTF8.GetString($Content)
+    $found = [regex]::Match($text, '<configHistory\s[^<>]{0,2000}>')
+    if (-not $found.Success) {
+        return $null
+    }
+    $element = $found.Value.TrimEnd('>').TrimEnd('/') + '/>'
+    try {
+        $bytes = [System.Text.Encoding]::UTF8.GetBytes("<configuration><system.applicationHost>$element</system.applicationHost></configuration>")
+        return [WebfarmConfiguration]::Parse($bytes, 'applicationHost.config')
+    }
+    catch {
+        return $null
+    }
+}
+
+Function ConvertTo-WebfarmCandidate {
+    <#
+    .SYNOPSIS
+    Packs snapshots for the way to the controller.
+
+    .PARAMETER Snapshot
+    Entries of the history.
+    #>
+    [CmdletBinding()]
+    param (
+        [Parameter(Mandatory = $true)]
+        [object[]]
+        $Snapshot
+    )
+
+    foreach ($one in $Snapshot) {
+        @{
+            number = $one.number
+            content = ConvertTo-WebfarmPackedText -Content ([System.IO.File]::ReadAllBytes($one.path))
+        }
+    }
+}
+
+Function Get-WebfarmPublicKey {
+    <#
+    .SYNOPSIS
+    Returns the public keys that the providers of the present configuration and of IIS itself use, as blobs, by container.
+    #>
+    [CmdletBinding()]
+    param ()
+
+    $found = @{}
+    foreach ($name in 'iisWasKey', 'iisConfigurationKey', 'NetFrameworkConfigurationKey') {
+        if ([WebfarmKeyContainer]::Inspect($name, 'cryptoapi').State -eq 'present') {
+            $found[$name] = [System.Convert]::ToBase64String([WebfarmKeyContainer]::PublicBlob($name))
+        }
+    }
+    return $found
+}
+
+Function Restore-WebfarmSnapshot {
+    <#
+    .SYNOPSIS
+    Restores a snapshot of the history through the transaction, or asks the controller to wrap it for the present keys first.
+
+    .PARAMETER Change
+    From New-WebfarmChange with Repair, opened.
+    #>
+    [CmdletBinding()]
+    param (
+        [Parameter(Mandatory = $true)]
+        [hashtable]
+        $Change
+    )
+
+    $given = $Change.Parameter
+    $given.src = ''
+    $given.remote_src = $false
+    Read-WebfarmChangeFile -Change $Change
+    $source = Get-WebfarmRestoreSource -Change $Change
+    if ($source.Candidate.Count -gt 0) {
+        $Change.Result._candidates = $source.Candidate
+        $Change.Result._public = Get-WebfarmPublicKey
+        $Change.Result._reason = $source.Reason
+        return
+    }
+    $snapshot = $source.Snapshot
+    $Change.Result.snapshot = [ordered]@{
+        number = $snapshot.number
+        name = $snapshot.name
+        path = $snapshot.path
+        created = $snapshot.created
+        sha256 = $snapshot.sha256
+        rewrapped = [bool]$given._content
+    }
+    $given.src = $snapshot.path
+    $given.remote_src = -not $given._content
+    Read-WebfarmChangeFile -Change $Change
+    Read-WebfarmChangeKey -Change $Change
+    Confirm-WebfarmChange -Change $Change
+    $Change.Result.differences = @(Get-WebfarmDifference -Before $Change.Live -After $Change.Candidate)
+    Invoke-WebfarmChange -Change $Change -InService
+}
+
+Function Set-WebfarmHistory {
+    <#
+    .SYNOPSIS
+    Changes the settings of the configuration history, every other byte of the file stays. No service is stopped: AppHostSvc takes them up.
+
+    .PARAMETER Change
+    From New-WebfarmChange, opened.
+    #>
+    [CmdletBinding(SupportsShouldProcess = $true)]
+    param (
+        [Parameter(Mandatory = $true)]
+        [hashtable]
+        $Change
+    )
+
+    $given = $Change.Parameter
+    $wanted = New-Object -TypeName 'System.Collections.Generic.Dictionary[string,string]'
+    if ($null -ne $given.enabled) {
+        $wanted.Add('enabled', ([string]$given.enabled).ToLowerInvariant())
+    }
+    if ($null -ne $given.max_histories) {
+        if ($given.max_histories -lt 1) {
+            throw "max_histories is $($given.max_histories); give at least 1. enabled=false turns the history off."
+        }
+        $wanted.Add('maxHistories', [string]$given.max_histories)
+    }
+    if ($given.period) {
+        $span = [TimeSpan]::Zero
+        if ($given.period -notmatch '^\d{1,3}:\d{2}:\d{2}$' -or -not [TimeSpan]::TryParse($given.period, [ref]$span) -or $span.TotalSeconds -lt 10) {
+            throw "period: '$($given.period)' is not a time span such as 00:02:00, 10 seconds at least."
+        }
+        $wanted.Add('period', $given.period)
+    }
+    if ($given.path) {
+        $folder = [System.Environment]::ExpandEnvironmentVariables($given.path)
+        if (-not [System.IO.Path]::IsPathRooted($folder) -or -not [System.IO.Directory]::Exists($folder)) {
+            throw "path: there is no folder '$folder'. AppHostSvc does not create it: make it first, readable by SYSTEM and Administrators."
+        }
+        $wanted.Add('path', $given.path)
+    }
+    $given.src = ''
+    $given.remote_src = $false
+    Read-WebfarmChangeFile -Change $Change
+    $present = [WebfarmHistory]::Settings($Change.Live)
+    foreach ($name in @($wanted.Keys)) {
+        if ($present[$name] -eq $wanted[$name]) {
+            $null = $wanted.Remove($name)
+        }
+    }
+    if ($wanted.Count -gt 0 -and $PSCmdlet.ShouldProcess('configHistory', 'set')) {
+        $bytes = [WebfarmHistory]::Set($Change.Live, $wanted)
+        $given.src = 'applicationHost.config'
+        $given._content = ConvertTo-WebfarmPackedText -Content $bytes
+        Read-WebfarmChangeFile -Change $Change
+        $Change.Result.differences = @(Get-WebfarmDifference -Before $Change.Live -After $Change.Candidate)
+    }
+    Read-WebfarmChangeKey -Change $Change
+    if ($null -ne $Change.Candidate) {
+        Confirm-WebfarmChange -Change $Change
+    }
+    Invoke-WebfarmChange -Change $Change
+}
+
 Export-ModuleMember -Function @(
     'Add-WebfarmRestoredFile'
-    'Add-WebfarmSnapshotDifference'
-    'Get-WebfarmDifference'
     'Invoke-WebfarmBackupTask'
     'Restore-WebfarmBackup'
+    'Restore-WebfarmSnapshot'
     'Select-WebfarmSnapshot'
+    'Set-WebfarmHistory'
 )

@@ -9,6 +9,7 @@
 #AnsibleRequires -PowerShell ..module_utils._Access
 #AnsibleRequires -PowerShell ..module_utils._Backup
 #AnsibleRequires -PowerShell ..module_utils._Diagnosis
+#AnsibleRequires -PowerShell ..module_utils._Difference
 #AnsibleRequires -PowerShell ..module_utils._EventLog
 #AnsibleRequires -PowerShell ..module_utils._Facts
 #AnsibleRequires -PowerShell ..module_utils._Host
@@ -270,6 +271,7 @@ try {
     if ($wanted['history']) {
         Invoke-Part -Name history -Script {
             $module.Result.history = Get-WebfarmHistoryFact -File $main -Decrypt $module.Params.decrypt
+            Add-WebfarmSnapshotDifference -History $module.Result.history -File $main
         }
     }
     if ($wanted['backups']) {

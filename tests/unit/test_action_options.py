@@ -21,6 +21,7 @@ ACTIONS = [
     "config_proof",
     "config_rewrap",
     "fleet_report",
+    "history_restore",
     "key_bundle",
     "key_export",
     "key_import",
