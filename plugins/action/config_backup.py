@@ -100,7 +100,7 @@ class ActionModule(WebfarmAction):
         fact: dict[str, t.Any] = result.get("backup") or {}
         path = self._destination(options, fact)
         if fact.get("planned"):
-            result["archive"] = {"path": path, "sha256": None, "changed": True}
+            result["archive"] = {"path": path, "sha256": None, "changed": True, "server_only": []}
             return
         packed = {str(item["name"]): str(item["content"]) for item in result.get("_files") or []}
         files = {name: unpack(content, name) for name, content in packed.items() if name in _archive.KNOWN}
@@ -129,6 +129,10 @@ class ActionModule(WebfarmAction):
             "path": path,
             "sha256": hashlib.sha256(content).hexdigest() if bundle or not options["sealed_keys"] else None,
             "changed": changed,
+            # CNG keys do not leave their server, so the archive's keys do not open these anywhere else.
+            "server_only": [
+                str(item["path"]) for item in result.get("protected_values") or [] if item.get("kind") == "cng"
+            ],
         }
         result["changed"] = bool(result.get("changed")) or changed
 
