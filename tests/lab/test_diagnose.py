@@ -287,8 +287,14 @@ def variables_of_the_farm(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def serves(host: Host) -> bool:
-    state = host.services()
-    return state["WAS"] == state["W3SVC"] == state["FTPSVC"] == "running" and host.http("/", "", 80)[0] == 200
+    """Services run and the first page comes, be it after some seconds."""
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        state = host.services()
+        if state["WAS"] == state["W3SVC"] == state["FTPSVC"] == "running" and host.http("/", "", 80)[0] == 200:
+            return True
+        time.sleep(0.5)
+    return False
 
 
 @pytest.mark.parametrize(
