@@ -687,6 +687,19 @@ def _steps(one: Finding, work: _Diagnosis, host: str, have: Collection[str]) -> 
     listed = f" containers={','.join(containers)}" if containers else ""
     # Forward slashes: a backslash would be an escape in arguments of the form name=value.
     live = "C:/Windows/System32/inetsrv/config/applicationHost.config"
+    for name in containers:
+        path = str(work.container(name).get("file_path") or "")
+        if path and work.container(name).get("state") == "damaged":
+            # The modules do not put a key into a container that cannot be read.
+            script = f'Move-Item -LiteralPath "{path}" -Destination "{path}.damaged"'
+            steps.append(
+                _step(
+                    "command",
+                    "Move-Item",
+                    f"ansible {host} -m ansible.builtin.raw -a {_quote(script)}",
+                    f"moves the key file of {name} aside, so that a key can be imported; this comes first",
+                )
+            )
     for play in work.table.entry(one.id).plays:
         last = work.last_good()
         if play == "history" and last and "module config" in have:

@@ -241,7 +241,7 @@ CASES = [
         ["Not enough storage is available to process this command"],
         "no_exchange_key",
         ["iisWasKey", "0x8009000D", "service WAS is stopped", "it fits what was seen"],
-        PROVISION,
+        "",
     ),
     (without_worker, ["500.19"], "worker_access", ["IIS_IUSRS", "iisConfigurationKey"], "webfarm.iis.key"),
     (without_local_service, [], "wmsvc_access", ["LOCAL SERVICE", "iisWasKey"], "webfarm.iis.key"),

@@ -250,6 +250,12 @@ def test_commands_that_need_nothing_more() -> None:
     assert arguments[3] == "webfarm.iis.secret" and arguments[-1] == "@VAULTED.yml"
     assert json.loads(arguments[5]) == {"app_pool": "Shop", "value": "{{ the_password }}"}
 
+    broken = container(
+        "iisWasKey", **MISSING | {"state": "damaged", "hresult": "0x8009000D", "file_path": r"C:\keys\k"}
+    )
+    found = diagnose(facts(key_containers=[broken], protected_values=[value("damaged")]), "web7")
+    assert 'Move-Item -LiteralPath "C:\\keys\\k"' in command(found) and "webfarm.iis.provision" in command(found, 1)
+
     hung = facts(services=[service("WAS", "running"), service("W3SVC", "stopped", "0x8007041D")])
     assert shlex.split(command(diagnose(hung, "web7")))[-1] == "Start-Service -Name W3SVC"
 
