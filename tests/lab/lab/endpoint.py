@@ -298,13 +298,20 @@ class EndpointHost:
         words = split_command_line(line)
         if not words:
             raise SoapFault(BAD_REQUEST, "The command line is empty.", "w:SchemaValidationError")
+        identity = str(uuid.uuid4()).upper()
+        command = self.start(words, identity, console, shell)
+        with self.lock:
+            commands[identity] = command
+        return identity
+
+    def start(self, words: Sequence[str], identity: str, console: bool, shell: str) -> Command:
+        """Start a command in a shell."""
         if words[0].lower().rsplit("\\", 1)[-1] in POWERSHELL:
             if not self.pwsh:
                 raise SoapFault(BAD_REQUEST, "This lab has no PowerShell.")
             words = [*self.pwsh, *words[1:]]
         elif words[0].lower() in ("chcp", "type", "dir", "echo"):
             words = ["cmd.exe", "/c", *words]
-        identity = str(uuid.uuid4()).upper()
         env = {**self.environment, **self.shell_environment.get(shell, {}), "LAB_COMMAND": identity}
         kills: list[Fault] = []
         for fault in self.faults.take("environment", "unelevated", "wrap", "kill"):
@@ -325,11 +332,9 @@ class EndpointHost:
             identity,
             console,
         )
-        with self.lock:
-            commands[identity] = command
         for fault in kills:
             threading.Thread(target=self._kill_later, args=(command, fault), daemon=True).start()
-        return identity
+        return command
 
     def _kill_later(self, command: Command, fault: Fault) -> None:
         due = time.monotonic() + float(fault.get("after", 0))
@@ -414,8 +419,18 @@ class Handler(BaseHTTPRequestHandler):
             raise _DropConnection
         self.wfile.write(body)
 
+    @property
+    def host(self) -> EndpointHost:
+        """The host that this request is for."""
+        return self.server.host_of(self.path)
+
     def do_POST(self) -> None:
-        host = self.server.host
+        try:
+            host = self.host
+        except LookupError:
+            self.close_connection = True
+            self._reply(404, b"")
+            return
         try:
             length = int(self.headers.get("Content-Length") or 0)
             data = self.rfile.read(length)
@@ -437,7 +452,7 @@ class Handler(BaseHTTPRequestHandler):
             self.connection.shutdown(socket.SHUT_RDWR)
 
     def _answer(self, data: bytes) -> None:
-        host = self.server.host
+        host = self.host
         message = ""
         action = "unknown"
         started = time.monotonic()
@@ -499,7 +514,7 @@ class Handler(BaseHTTPRequestHandler):
         )
 
     def _operation(self, action: str, root: ET.Element) -> str:
-        host = self.server.host
+        host = self.host
         shell = root.findtext(".//w:Selector[@Name='ShellId']", namespaces=NS) or ""
         if action == "Create":
             variables = {node.get("Name") or "": node.text or "" for node in root.iterfind(".//rsp:Variable", NS)}
@@ -584,6 +599,10 @@ class Server(ThreadingHTTPServer):
         self.tls.minimum_version = ssl.TLSVersion.TLSv1_2
         self.tls.load_cert_chain(certificate, key)
         super().__init__(("127.0.0.1", port), Handler)
+
+    def host_of(self, path: str) -> EndpointHost:
+        """The host behind a path. Raises LookupError; a port of one host takes every path for its own."""
+        return self.host
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that goes away or does not trust us is no event worth a traceback."""
