@@ -281,7 +281,17 @@ def test_the_bench_measures(tmp_path: Path) -> None:
     """Small, so that it says nothing about speed, but every part of it runs."""
     search = [ROOT / "tests/bench", ROOT / "tests/lab", ROOT / "tests/unit", *map(Path, sys.path)]
     done = subprocess.run(
-        [sys.executable, "-m", "bench", "--smoke", "--output", str(tmp_path / "b.json"), "config_proof", "controller"],
+        [
+            sys.executable,
+            "-m",
+            "bench",
+            "--smoke",
+            "--output",
+            str(tmp_path / "b.json"),
+            "config_proof",
+            "config_rewrap",
+            "controller",
+        ],
         env=environment(tmp_path) | {"PYTHONPATH": os.pathsep.join(str(one) for one in search if str(one))},
         capture_output=True,
         text=True,
@@ -292,7 +302,9 @@ def test_the_bench_measures(tmp_path: Path) -> None:
     result = json.loads((tmp_path / "b.json").read_text())
     assert result["format"] == "webfarm.iis bench"
     figures = {one["name"]: one for one in result["figures"]}
-    assert {"config_proof", "controller_time", "controller_memory", "controller_linear"} <= set(figures)
+    assert {"config_proof", "config_rewrap", "controller_time", "controller_memory", "controller_linear"} <= set(
+        figures
+    )
     assert all(one["ratio"] > 0 for one in figures.values())
     # A module with the libraries costs more than one without: else the reference is not what it says.
     assert figures["controller_libraries"]["ratio"] > 1

@@ -16,9 +16,11 @@ from typing import Any
 
 import _fleet
 import _support
+from cryptography.hazmat.primitives.asymmetric import rsa
 from lxml import etree
 
-from ansible_collections.webfarm.iis.plugins.plugin_utils import _apphost, _proof, _protection
+from ansible_collections.webfarm.iis.plugins.plugin_utils import _apphost, _keyblob, _proof, _protection, _rewrap
+from ansible_collections.webfarm.iis.plugins.plugin_utils._action import write_private_file
 
 from .figure import ROOT, BenchError, Figure, pairs
 
@@ -119,6 +121,57 @@ def config_proof(smoke: bool) -> list[Figure]:
             details={"bytes": len(content)},
         )
     ]
+
+
+def config_rewrap(smoke: bool) -> list[Figure]:
+    """A configuration for each of 1,000 servers against writing 1,000 copies of it, both in the same safe way."""
+    servers = 20 if smoke else 1000
+    ring = _protection.KeyRing(_support.configuration_keys())
+    for container in ("iisCngWasKey", "iisCngConfigurationKey"):
+        ring.add_cng(container, _support.unb64(_support.vectors()["cng"]["secret"]))
+    # The copy of config_rewrap has no value under a CNG key.
+    content = _rewrap.reencrypt(_apphost.parse(_support.filled_configuration(), "applicationHost.config"), ring).content
+    keys = [_public_key() for _number in range(16)]
+    containers = list(_support.configuration_keys())
+    targets = [
+        {container: keys[(number + at) % len(keys)] for at, container in enumerate(containers)}
+        for number in range(servers)
+    ]
+    with tempfile.TemporaryDirectory(prefix="webfarm-bench-") as name:
+
+        def rewrap() -> float:
+            began = time.process_time()
+            configuration = _apphost.parse(content, "applicationHost.config")
+            source = _rewrap.Source(configuration, ring)
+            template = configuration.template(list(source.paths))
+            for number, target in enumerate(targets):
+                write_private_file(f"{name}/{number}.config", template.fill(source.wrap(target)), "targets")
+            return time.process_time() - began
+
+        def copy() -> float:
+            began = time.process_time()
+            for number in range(servers):
+                write_private_file(f"{name}/{number}.config", content, "targets")
+            return time.process_time() - began
+
+        samples = pairs(rewrap, copy, 1 if smoke else 7)
+    return [
+        Figure(
+            "config_rewrap",
+            f"config_rewrap for {servers} servers, on the controller",
+            f"writing {servers} copies of the file",
+            "s",
+            samples,
+            None if smoke else 2,
+            note="processor time; both write in the same safe way (new file, then its name).",
+            details={"bytes": len(content)},
+        )
+    ]
+
+
+def _public_key() -> _keyblob.RsaKey:
+    numbers = rsa.generate_private_key(public_exponent=65537, key_size=2048).public_key().public_numbers()
+    return _keyblob.RsaKey(numbers.n, numbers.e)
 
 
 MEASURE = """
@@ -235,5 +288,5 @@ def page(smoke: bool) -> list[Figure]:
     ]
 
 
-FIGURES = {"config_proof": config_proof, "report": report}
+FIGURES = {"config_proof": config_proof, "config_rewrap": config_rewrap, "report": report}
 __all__ = ["FIGURES", "large_configuration"]
