@@ -9,7 +9,7 @@ import hashlib
 import os
 import typing as t
 
-from ansible_collections.webfarm.iis.plugins.plugin_utils import _custody
+from ansible_collections.webfarm.iis.plugins.plugin_utils import _apphost, _custody, _overrides
 from ansible_collections.webfarm.iis.plugins.plugin_utils._action import (
     ActionFailure,
     Options,
@@ -20,15 +20,44 @@ from ansible_collections.webfarm.iis.plugins.plugin_utils._action import (
 
 Verdict = dict[str, t.Any]
 
+FINDINGS = (
+    "folder_user_unknown",
+    "iis_express",
+    "module_dll_missing",
+    "newer_generation",
+    "not_in_schema",
+    "older_generation",
+    "pending_reboot",
+    "pool_user_unknown",
+    "schema_unreadable",
+    "section_without_schema",
+    "address_absent",
+    "certificate_absent",
+    "certificate_not_checked",
+    "folder_absent",
+    "log_folder_absent",
+)
+
 
 class ActionModule(WebfarmAction):
     MODULE = "webfarm.iis.config"
     SPEC = {
         **_custody.TRANSFER_SPEC,
         "accept_undecryptable": _custody.ACCEPT_SPEC,
+        "accept_unfit": {
+            "type": "list",
+            "elements": "dict",
+            "default": [],
+            "options": {
+                "code": {"type": "str", "required": True, "choices": list(FINDINGS)},
+                "path": {"type": "str"},
+                "reason": {"type": "str", "required": True},
+            },
+        },
         "backup": {"type": "bool", "default": False},
         "dependents": {"type": "str", "choices": ["fail", "reencrypt"], "default": "fail"},
         "golden_verdicts": {"type": "list", "elements": "dict"},
+        "overrides": {"type": "dict"},
         "planned_fingerprints": {"type": "dict"},
         "planned_sha256": {"type": "str"},
         "remote_src": {"type": "bool", "default": False},
@@ -53,6 +82,8 @@ class ActionModule(WebfarmAction):
     def work(self, options: Options) -> Result:
         if not options["src"] and (options["remote_src"] or not options["bundle"]):
             raise ActionFailure("src: give a configuration, or a bundle, or both. Without src only the keys change.")
+        if options["overrides"] and not options["src"]:
+            raise ActionFailure("overrides: they change a configuration, so src is needed.")
         source = self.find_source(options["src"]) if options["src"] and not options["remote_src"] else None
         if options["bundle"]:
             self.refuse_unsafe_surroundings(options["allow_unencrypted_transport"])
@@ -65,6 +96,8 @@ class ActionModule(WebfarmAction):
                 "config_rewrap writes one."
             )
 
+        if content is not None and options["overrides"]:
+            content = self._override(content, options)
         custody = _custody.Custody.load(self, options) if options["bundle"] else None
         arguments = self.target_options(options)
         arguments["_planned"] = custody.planned() if custody else []
@@ -75,6 +108,16 @@ class ActionModule(WebfarmAction):
         if self.check_mode and pending:
             self._prove_offline(result, pending, options, content, custody)
         return result
+
+    @staticmethod
+    def _override(content: bytes, options: Options) -> bytes:
+        """The values of this server; the target checks that they are in."""
+        try:
+            return _overrides.apply(content, os.path.basename(options["src"]), options["overrides"])
+        except _overrides.OverrideError as error:
+            raise ActionFailure(f"{error}. Nothing was changed.") from None
+        except _apphost.ConfigurationError as error:
+            raise ActionFailure(f"src cannot be used: {error}. Nothing was changed.") from None
 
     # --- check mode --------------------------------------------------------------------------------------------------
 
@@ -145,14 +188,17 @@ class ActionModule(WebfarmAction):
         file = {
             "path": live.get("path"),
             "before": live.get("sha256"),
-            "after": options["planned_sha256"],
-            "changed": live.get("sha256") != options["planned_sha256"],
+            # With values of this server the file is another one, which nobody has made yet.
+            "after": None if options["overrides"] else options["planned_sha256"],
+            "changed": bool(options["overrides"]) or live.get("sha256") != options["planned_sha256"],
         }
         values = [dict(item) for item in options["golden_verdicts"] or []]
         result: Result = {
             "changed": file["changed"] or any(item["changed"] for item in containers),
             "key_containers": containers,
             "configuration_file": file,
+            "fit": [],
+            "missing_features": [],
             "protected_values": values,
             "services": [],
             "app_pools": [],

@@ -14,6 +14,7 @@
 #AnsibleRequires -PowerShell ..module_utils._Access
 #AnsibleRequires -PowerShell ..module_utils._Dependent
 #AnsibleRequires -PowerShell ..module_utils._Facts
+#AnsibleRequires -PowerShell ..module_utils._Fit
 #AnsibleRequires -PowerShell ..module_utils._Journal
 #AnsibleRequires -PowerShell ..module_utils._KeyAccess
 #AnsibleRequires -PowerShell ..module_utils._KeyPlan
@@ -71,6 +72,7 @@ Function New-WebfarmChange {
         File = $null
         Live = $null
         Candidate = $null
+        Override = $null
         Dependent = @()
         Accepted = @{}
         Pending = @()
@@ -244,6 +246,7 @@ Function Read-WebfarmChangeCandidate {
     catch {
         throw "src cannot be used: $(Get-WebfarmSentence -ErrorRecord $_) Nothing was changed."
     }
+    Set-WebfarmOverride -Change $Change
     $Change.File = @{
         path = $Path
         before = $Change.Live.Bytes
@@ -253,6 +256,49 @@ Function Read-WebfarmChangeCandidate {
         backup = ''
     }
     Set-WebfarmBackup -Change $Change
+}
+
+Function Set-WebfarmOverride {
+    <#
+    .SYNOPSIS
+    Puts the values of this server into the candidate. Where the controller has done it already nothing changes any more.
+
+    .PARAMETER Change
+    From New-WebfarmChange, with the candidate read.
+    #>
+    [CmdletBinding()]
+    [System.Diagnostics.CodeAnalysis.SuppressMessageAttribute('PSUseShouldProcessForStateChangingFunctions', '', Justification = 'Fills an object only')]
+    param (
+        [Parameter(Mandatory = $true)]
+        [hashtable]
+        $Change
+    )
+
+    $given = $Change.Parameter['overrides']
+    if ($null -eq $given -or $given.Count -eq 0) {
+        return
+    }
+    $values = New-Object -TypeName 'System.Collections.Generic.Dictionary[string,string]'
+    foreach ($path in $given.Keys) {
+        $value = $given[$path]
+        if ($null -eq $value -or $value -is [System.Collections.IDictionary] -or $value -is [System.Collections.IList]) {
+            throw "overrides: $($path): give a text, a number or true and false. Nothing was changed."
+        }
+        if ($value -is [bool]) {
+            $value = ([string]$value).ToLowerInvariant()
+        }
+        $values.Add($path, [string]::Format([System.Globalization.CultureInfo]::InvariantCulture, '{0}', $value))
+    }
+    try {
+        $bytes = [WebfarmOverride]::Apply($Change.Candidate, $values)
+        if (-not [object]::ReferenceEquals($bytes, $Change.Candidate.Bytes)) {
+            $Change.Candidate = [WebfarmConfiguration]::Parse($bytes, $Change.Candidate.Name)
+        }
+    }
+    catch {
+        throw "$(Get-WebfarmSentence -ErrorRecord $_) Nothing was changed."
+    }
+    $Change.Override = $values
 }
 
 Function Set-WebfarmBackup {
@@ -433,6 +479,10 @@ Function Confirm-WebfarmChange {
     $needed = @()
     if ($null -ne $Change.Candidate) {
         $needed = Confirm-WebfarmCandidate -Change $Change
+        # A module that restores this server's own past offers no accept_unfit, and nothing may keep it from doing so.
+        if ($Change.Parameter.ContainsKey('accept_unfit')) {
+            Confirm-WebfarmFit -Change $Change -SchemaFolder ([System.IO.Path]::Combine((Get-WebfarmConfigurationFolder), 'schema'))
+        }
     }
     $readers = @{
         Container = $needed
@@ -828,6 +878,19 @@ Function Set-WebfarmChangeDiff {
         $after.configuration_file = [ordered]@{
             sha256 = $new.Sha256
             protected_values = @($new.Values | ForEach-Object -Process { "$($_.Path) [$($_.Provider)]" })
+        }
+    }
+    if ($null -ne $Change.Override) {
+        # Set-WebfarmOverride refuses what is encrypted or meant to be, so that these values are no secrets.
+        $before.overrides = [ordered]@{}
+        $after.overrides = [ordered]@{}
+        foreach ($path in $Change.Override.Keys) {
+            $old = [WebfarmOverride]::Value($Change.Live, $path)
+            if ("$old".StartsWith('[enc:')) {
+                $old = '(protected)'
+            }
+            $before.overrides[$path] = $old
+            $after.overrides[$path] = $Change.Override[$path]
         }
     }
     if ($Change.Result['dependent_files']) {

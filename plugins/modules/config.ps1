@@ -17,6 +17,41 @@
 
 $spec = @{
     options = @{
+        accept_unfit = @{
+            type = 'list'
+            elements = 'dict'
+            default = @()
+            options = @{
+                code = @{
+                    type = 'str'
+                    required = $true
+                    choices = @(
+                        'folder_user_unknown'
+                        'iis_express'
+                        'module_dll_missing'
+                        'newer_generation'
+                        'not_in_schema'
+                        'older_generation'
+                        'pending_reboot'
+                        'pool_user_unknown'
+                        'schema_unreadable'
+                        'section_without_schema'
+                        'address_absent'
+                        'certificate_absent'
+                        'certificate_not_checked'
+                        'folder_absent'
+                        'log_folder_absent'
+                    )
+                }
+                path = @{
+                    type = 'str'
+                }
+                reason = @{
+                    type = 'str'
+                    required = $true
+                }
+            }
+        }
         backup = @{
             type = 'bool'
             default = $false
@@ -27,6 +62,9 @@ $spec = @{
         golden_verdicts = @{
             type = 'list'
             elements = 'dict'
+        }
+        overrides = @{
+            type = 'dict'
         }
         planned_fingerprints = @{
             type = 'dict'
@@ -59,7 +97,9 @@ $module.Result.key_containers = @()
 $module.Result.configuration_file = $null
 $module.Result.dependent_files = @()
 $module.Result.dependent_values = @()
+$module.Result.fit = @()
 $module.Result.lost = @()
+$module.Result.missing_features = @()
 $module.Result.reencrypted = @()
 $module.Result.protected_values = @()
 $module.Result.proof = $null

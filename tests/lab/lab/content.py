@@ -19,6 +19,7 @@ import os
 import re
 import shutil
 import struct
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from xml.sax.saxutils import unescape
@@ -42,6 +43,61 @@ CONTAINERS = {
     "iiscngprovider": "iisCngConfigurationKey",
     "iiswasonlycngprovider": "iisCngWasKey",
 }
+# Accounts of the domain FARM that every host knows (HostHook.cs).
+ACCOUNTS = [
+    "svc-shop",
+    "svc-orders",
+    "svc-legacy",
+    "svc-files",
+    "svc-local",
+    "svc-portal",
+    "svc-portal-share",
+    "svc-reports",
+    "svc-content",
+    "reports-anonymous",
+]
+# The libraries of the modules that a full IIS has in inetsrv, and the one of URL Rewrite.
+MODULES = [
+    "authanon",
+    "authbas",
+    "authcert",
+    "authmap",
+    "authmd5",
+    "authsspi",
+    "cachfile",
+    "cachhttp",
+    "cachtokn",
+    "cachuri",
+    "cgi",
+    "compdyn",
+    "compstat",
+    "custerr",
+    "defdoc",
+    "diprestr",
+    "dirlist",
+    "filter",
+    "iis_ssi",
+    "iisetw",
+    "iisfcgi",
+    "iisfreb",
+    "iisreqs",
+    "iiswsock",
+    "iprestr",
+    "isapi",
+    "logcust",
+    "loghttp",
+    "modrqflt",
+    "protsup",
+    "redirect",
+    "rewrite",
+    "static",
+    "urlauthz",
+    "validcfg",
+    "warmup",
+    "webdav",
+    "webdav_simple_lock",
+    "webdav_simple_prop",
+]
 _MARKER = re.compile(r"@@(?P<kind>sessionkey|secret):(?P<provider>[A-Za-z]+)(?::(?P<text>.*?))?@@", re.DOTALL)
 
 Batch = Callable[[Sequence[Sequence[str]]], list[str]]  # commands of iiscrypt -> answers; raises when one fails
@@ -211,6 +267,79 @@ def write_static_files(drive: Path) -> None:
     for site in ("shop", "legacy"):
         (drive / "inetpub" / site).mkdir(exist_ok=True)
         (drive / "inetpub" / site / "default.htm").write_text(f"<html><body>{site}</body></html>\r\n", encoding="ascii")
+    write_modules(drive)
+    write_schema(config / "schema")
+    (drive / "lab").mkdir(exist_ok=True)
+    lines = [f"FARM\\{name}\tS-1-5-21-1004336348-1177238915-682003330-{1100 + at}" for at, name in enumerate(ACCOUNTS)]
+    (drive / "lab/accounts.txt").write_text("".join(f"{line}\r\n" for line in lines), encoding="ascii")
+    (drive / "lab/sslcert.txt").write_text("", encoding="ascii")
+
+
+def write_modules(drive: Path) -> None:
+    """The module libraries of IIS and of URL Rewrite, as files that nobody loads."""
+    for folder in (INETSRV, INETSRV.replace("system32", "syswow64")):
+        (drive / folder).mkdir(parents=True, exist_ok=True)
+        for name in MODULES:
+            (drive / folder / f"{name}.dll").write_bytes(b"MZ")
+    for bits in ("Framework", "Framework64"):
+        for version, name in (("v2.0.50727", "webengine.dll"), ("v4.0.30319", "webengine4.dll")):
+            path = drive / "windows/Microsoft.NET" / bits / version / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"MZ")
+
+
+# --- schema --------------------------------------------------------------------------------------------------------
+
+
+# May stand anywhere, whatever the schema says.
+_LOCKS = ("lockAttributes", "lockAllAttributesExcept", "lockElements", "lockAllElementsExcept", "lockItem")
+
+
+def _sections(element: ElementTree.Element, prefix: str) -> dict[str, bool]:
+    found: dict[str, bool] = {}
+    for child in element:
+        name = prefix + str(child.get("name"))
+        if child.tag == "section":
+            found[name] = True
+        elif child.tag == "sectionGroup":
+            found |= _sections(child, f"{name}/")
+    return found
+
+
+def _uses(root: ElementTree.Element, name: str) -> list[ElementTree.Element]:
+    """Where a section is used, in location tags as well."""
+    tops = [root, *root.findall("location")]
+    return [found for top in tops for found in top.findall(name)]
+
+
+def _describe(uses: list[ElementTree.Element], parent: ElementTree.Element) -> None:
+    """Elements and attributes as they occur; no more than that is known of them."""
+    for attribute in sorted({name for use in uses for name in use.attrib}):
+        if attribute not in _LOCKS:
+            ElementTree.SubElement(parent, "attribute", {"name": attribute, "type": "string"})
+    for tag in sorted({child.tag for use in uses for child in use if isinstance(child.tag, str)}):
+        inner = ElementTree.SubElement(parent, "element", {"name": tag})
+        _describe([child for use in uses for child in use if child.tag == tag], inner)
+
+
+def write_schema(folder: Path) -> None:
+    """rewrite_schema.xml: what the shipped configuration uses and no other file declares, above all URL Rewrite."""
+    declared = set()
+    partial = not (paths.CORPUS / "schema/RedHatSE_IIS_schema.xml").is_file()
+    for file in () if partial else sorted(folder.glob("*.xml")):
+        text = file.read_bytes().decode("utf-8-sig").lstrip()
+        declared |= {element.get("name") for element in ElementTree.fromstring(text).iter("sectionSchema")}
+    roots = [
+        ElementTree.fromstring(re.sub(r"@@[^@]*@@", "", text).encode("utf-8"))
+        for text in (shipped_text(), golden_text(), default_text())
+    ]
+    schema = ElementTree.Element("configSchema")
+    names = {name for root in roots for name in _sections(root.find("configSections"), "")}
+    for name in sorted(names - declared):
+        section = ElementTree.SubElement(schema, "sectionSchema", {"name": name})
+        _describe([use for root in roots for use in _uses(root, name)], section)
+    ElementTree.indent(schema)
+    (folder / "rewrite_schema.xml").write_bytes(ElementTree.tostring(schema, "utf-8"))
 
 
 def write_history(drive: Path) -> None:

@@ -94,7 +94,8 @@ class Daemon:
         if pwsh:
             self.state["pwsh"] = [PWSH]
             self.state["pwsh_source"] = pwsh.source
-            self.state["environment"] = {"DOTNET_STARTUP_HOOKS": wine.windows_path(pwsh.hook)} if pwsh.hook else {}
+            hooks = ";".join(wine.windows_path(hook) for hook in pwsh.hooks)
+            self.state["environment"] = {"DOTNET_STARTUP_HOOKS": hooks}
         for number, name in enumerate(self.names):
             holder = netns.start_holder(name)
             self.holders.append(holder)

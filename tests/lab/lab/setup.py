@@ -170,7 +170,7 @@ class Pwsh:
 
     path: Path
     source: str  # LAB_PWSH | shared | download
-    hook: Path | None = None  # dll for DOTNET_STARTUP_HOOKS, where this pwsh does not carry the repairs itself
+    hooks: tuple[Path, ...] = ()  # dlls for DOTNET_STARTUP_HOOKS
 
 
 def _get(kind: str, program: str, progress: Progress, download: bool = True) -> tuple[Path, str]:
@@ -214,7 +214,8 @@ def pwsh_windows(progress: Progress = say, download: bool = True) -> Pwsh:
             ) from error
     # Microsoft's own build has neither the console nor the repairs that the lab's carries.
     official = _is_official(path)
-    return Pwsh(path, source, _startup_hook(progress) if official else None)
+    sources = ("StartupHook.cs", "HostHook.cs") if official else ("HostHook.cs",)
+    return Pwsh(path, source, tuple(_startup_hook(name, progress) for name in sources))
 
 
 def _is_official(path: Path) -> bool:
@@ -234,10 +235,10 @@ def pwsh_linux(progress: Progress = say) -> Pwsh:
     return Pwsh(path, source)
 
 
-def _startup_hook(progress: Progress) -> Path | None:
-    """Compile StartupHook.cs for an official pwsh.exe, with the PowerShell for Linux."""
-    source = paths.LAB / "StartupHook.cs"
-    target = paths.BIN / f"StartupHook-{_sha256(source)[:12]}.dll"
+def _startup_hook(name: str, progress: Progress) -> Path:
+    """Compile a start-up hook for pwsh.exe, with the PowerShell for Linux."""
+    source = paths.LAB / name
+    target = paths.BIN / f"{source.stem}-{_sha256(source)[:12]}.dll"
     if target.is_file():
         return target
     linux = pwsh_linux(progress)
@@ -255,7 +256,7 @@ foreach ($file in [IO.Directory]::GetFiles("$PSHOME/ref", '*.dll')) {{
 }}
 $kind = [Microsoft.CodeAnalysis.OutputKind]::DynamicallyLinkedLibrary
 $options = (New-Object Microsoft.CodeAnalysis.CSharp.CSharpCompilationOptions $kind).WithAllowUnsafe($true)
-$unit = [Microsoft.CodeAnalysis.CSharp.CSharpCompilation]::Create('StartupHook', $trees, $references, $options)
+$unit = [Microsoft.CodeAnalysis.CSharp.CSharpCompilation]::Create('{source.stem}', $trees, $references, $options)
 $stream = [IO.File]::Create('{target}.new')
 $result = $unit.Emit($stream)
 $stream.Dispose()
@@ -270,7 +271,7 @@ if (-not $result.Success) {{ $result.Diagnostics | ForEach-Object {{ [Console]::
     )
     if not target.is_file():
         raise LabUnavailable(
-            f"StartupHook.cs did not compile: {(done.stderr or done.stdout).decode(errors='replace').strip()[:500]}"
+            f"{name} did not compile: {(done.stderr or done.stdout).decode(errors='replace').strip()[:500]}"
         )
     return target
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from . import paths, setup, wine
 from .errors import LabError
 
-VERSION = "4"
+VERSION = "5"
 
 # In the order in which they start; stopping is the reverse. LabKeyFiles keeps the files of MachineKeys in step with
 # Wine's registry of containers; it is no part of the simulated Windows and never stops.
@@ -27,6 +27,7 @@ FOLDERS = (
     f"{INETSRV}/backup",
     f"{INETSRV}/history",
     "inetpub/history",
+    "inetpub/logs/FailedReqLogFiles",
     "inetpub/logs/LogFiles",
     "inetpub/temp/appPools",
     "inetpub/temp/IIS Temporary Compressed Files",
@@ -176,7 +177,7 @@ def install_programs(prefix: Path) -> None:
         "cngkeyhelper.dll": "windows/system32/cngkeyhelper.dll",
     }
     for program in sorted(paths.BIN.glob("*.exe")) + sorted(paths.BIN.glob("*.dll")):
-        if program.name.startswith("StartupHook"):
+        if program.name.startswith(("HostHook", "StartupHook")):
             continue
         place = drive / places.get(program.name, f"lab/{program.name}")
         place.unlink(missing_ok=True)  # never write into a file that may be shared
