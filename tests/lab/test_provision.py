@@ -193,3 +193,54 @@ def test_no_bundle_is_opened_where_arguments_are_shown(
     assert run.rc != 0
     assert f"{name} is on" in run.text
     assert os.environ.get(name) is None
+
+
+LOGS = "system.applicationHost/sites/siteDefaults/logFile/@directory"
+BINDING = "system.applicationHost/sites/site[@name='Shop']/bindings/binding/@bindingInformation"
+
+
+def test_values_of_their_own_for_two_members(
+    web1: Host,
+    web2: Host,
+    web3: Host,
+    farm: Farm,
+    provision: Provision,
+    project: dict[str, Any],
+    unchanged: Callable[..., Any],
+    tmp_path: Path,
+) -> None:
+    """Host variables: each member holds the candidate with its own values, and nothing else differs."""
+    own = {
+        "web2": {LOGS: "C:\\inetpub\\logs\\web2 & more", BINDING: "127.0.0.1:80:shop.example"},
+        "web3": {LOGS: "C:\\inetpub\\logs\\web3"},
+    }
+    candidate = (Path(project["provision_work_dir"]), "shop.applicationHost.config")
+    done = provision("--diff", provision_overrides="{{ own_values[inventory_hostname] | default({}) }}", own_values=own)
+    assert done.rc == 0, done.text
+    assert "web2 & more" in done.text and "log_folder_absent" in done.text
+    source = candidate[0].joinpath(candidate[1]).read_bytes()
+    for host, values in ((web2, own["web2"]), (web3, own["web3"])):
+        expected = source
+        for old, new in (
+            (b'logFormat="W3C" directory="%SystemDrive%\\inetpub\\logs\\LogFiles"', values[LOGS]),
+            (b'bindingInformation="*:80:shop.example"', values.get(BINDING)),
+        ):
+            if new is not None:
+                assert expected.count(old) == 1
+                value = old[: old.rindex(b'="') + 2] + new.replace("&", "&amp;").encode() + b'"'
+                expected = expected.replace(old, value)
+        assert host.config.read_bytes() == expected
+        assert statuses(host) == [200, 200, 200]
+    with unchanged(web2, web3):
+        again = provision(provision_overrides="{{ own_values[inventory_hostname] | default({}) }}", own_values=own)
+    assert again.rc == 0, again.text
+    assert {name: recap["changed"] for name, recap in again.recap.items()} == {"web1": 0, "web2": 0, "web3": 0}
+    wrong = {"web2": {"system.applicationHost/sites/site[@name='Shop']/bindings/binding[2]/@bindingInformation": "x"}}
+    with unchanged(web2):
+        refused = provision(
+            "--limit",
+            "web1,web2",
+            provision_overrides="{{ own_values[inventory_hostname] | default({}) }}",
+            own_values=wrong,
+        )
+    assert refused.rc != 0 and BINDING in refused.text, refused.text
