@@ -164,3 +164,28 @@ def test_real_files_against_their_own_schema(tmp_path: Path) -> None:
     assert {line.split()[1] for line in found[2]} == {"iis_express"}
     assert found[3] == {"error section_without_schema system.webServer/aspNetCore"}
     assert found[4] == {"error newer_generation "}
+
+
+@pytest.mark.parametrize("with_corpus", [True, False], ids=["corpus", "shipped"])
+def test_the_configurations_of_the_lab_fit_its_schema(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, with_corpus: bool
+) -> None:
+    if not with_corpus:
+        monkeypatch.setattr(paths, "CORPUS", tmp_path / "none")
+    elif not paths.CORPUS.is_dir():
+        pytest.skip("no corpus")
+    drive = tmp_path / "drive_c"
+    (drive / content.INETSRV / "config/schema").mkdir(parents=True)
+    (drive / "inetpub/wwwroot").mkdir(parents=True)
+    content.write_static_files(drive)
+    schema = sorted(str(path) for path in (drive / content.INETSRV / "config/schema").glob("*.xml"))
+    work = []
+    for name, text in (
+        ("golden", content.golden_text()),
+        ("default", content.default_text()),
+        ("shipped", content.shipped_text()),
+    ):
+        path = tmp_path / f"{name}.config"
+        path.write_text(re.sub(r"@@(secret|sessionkey):(\w+)[^@]*@@", r"[enc:\2:AAAA:enc]", text), encoding="utf-8")
+        work.append({"file": str(path), "present": str(path), "schema": schema})
+    assert windows(tmp_path, findings=work, overrides=[])["findings"] == [[], [], []]
