@@ -8,6 +8,7 @@ The facts never become part of a result, so that ten thousand hosts do not fill 
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 
 from ansible.errors import AnsibleConnectionFailure
@@ -15,6 +16,8 @@ from ansible.errors import AnsibleConnectionFailure
 from ansible_collections.webfarm.iis.plugins.plugin_utils import _record
 from ansible_collections.webfarm.iis.plugins.plugin_utils._action import ActionFailure, Options, Result, WebfarmAction
 
+# Ansible loads this file once, before it starts the workers: all hosts of a run share this key. It is not kept.
+_RUN_KEY = secrets.token_hex(32)
 # Where connection plugins let the exceptions of their libraries through: a broken connection, not a broken module.
 _TRANSPORT_LIBRARIES = frozenset({"requests", "urllib3", "winrm", "pypsrp", "psrp", "httpcore", "httpx", "paramiko"})
 
@@ -34,15 +37,22 @@ def is_transport_failure(error: BaseException) -> bool:
 class ActionModule(WebfarmAction):
     MODULE = "webfarm.iis.compliance_record"
     SPEC = {
+        "canonical_ignore": {"type": "list", "elements": "str", "default": []},
+        "canonical_overrides": {"type": "list", "elements": "str", "default": []},
         "containers": {"type": "list", "elements": "str", "default": []},
         "decrypt": {"type": "str", "choices": ["none", "session", "all"], "default": "all"},
         "farm": {"type": "str", "default": "iis"},
         "gather_subset": {"type": "list", "elements": "str", "default": ["all"]},
         "report_dir": {"type": "path", "required": True},
+        "run_key": {"type": "str", "no_log": True},
+        "web_configurations": {"type": "str", "choices": ["none", "sites"], "default": "sites"},
     }
 
     def work(self, options: Options) -> Result:
-        arguments = {name: options[name] for name in ("containers", "decrypt", "gather_subset")}
+        # Only where the record lies and how the host is called stay here.
+        arguments = {name: value for name, value in options.items() if name not in ("farm", "report_dir")}
+        arguments["compare_attributes"] = True
+        arguments["run_key"] = options["run_key"] or _RUN_KEY
         # What cannot be read is a finding of its own and must not hide the rest.
         arguments["unreadable"] = "report"
         try:

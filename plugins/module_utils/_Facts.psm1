@@ -1125,66 +1125,6 @@ Function Get-WebfarmProviderFact {
     }
 }
 
-Function Get-WebfarmFileFact {
-    <#
-    .SYNOPSIS
-    Describes the local configuration files, the unusable ones included.
-    #>
-    [CmdletBinding()]
-    param ()
-
-    $folder = Get-WebfarmConfigurationFolder
-    foreach ($name in @('applicationHost.config', 'administration.config', 'redirection.config', 'applicationHost.config.tmp')) {
-        $path = Join-Path -Path $folder -ChildPath $name
-        $result = [ordered]@{
-            name = $name
-            path = $path
-            exists = [System.IO.File]::Exists($path)
-            size = $null
-            sha256 = $null
-            byte_order_mark = $null
-            new_line = $null
-            read_only = $null
-            modified = $null
-            protected_values = $null
-            message = $null
-            fix = $null
-        }
-        if ($name -eq 'applicationHost.config.tmp') {
-            if ($result.exists) {
-                $result.message = "A left-over '$path' stops WAS from starting (events 5215 and 5005)."
-                $result.fix = 'Delete it after a look at what it holds.'
-                $result
-            }
-            continue
-        }
-        if (-not $result.exists) {
-            if ($name -eq 'applicationHost.config') {
-                $result.message = "'$path' does not exist."
-                $result.fix = 'Is IIS installed here? Otherwise put the file back from a backup or from inetpub\history.'
-            }
-            $result
-            continue
-        }
-        try {
-            $info = New-Object -TypeName System.IO.FileInfo -ArgumentList $path
-            $result.size = $info.Length
-            $result.read_only = $info.IsReadOnly
-            $result.modified = ConvertTo-WebfarmTimeText -Time $info.LastWriteTimeUtc
-            $result.sha256 = [WebfarmKeyContainer]::Sha256([System.IO.File]::ReadAllBytes($path))
-            $file = [WebfarmConfiguration]::Load($path)
-            $result.byte_order_mark = $file.ByteOrderMark
-            $result.new_line = $file.NewLine
-            $result.protected_values = $file.Values.Count
-        }
-        catch {
-            $result.message = "'$path' cannot be used: $(Get-WebfarmErrorText -ErrorRecord $_)"
-            $result.fix = 'Mend it, or put it back from a backup or from inetpub\history.'
-        }
-        $result
-    }
-}
-
 Function Get-WebfarmSiteFact {
     <#
     .SYNOPSIS
@@ -1300,7 +1240,6 @@ $export = @{
         'Get-WebfarmConfigurationFolder'
         'Get-WebfarmContainerFact'
         'Get-WebfarmErrorText'
-        'Get-WebfarmFileFact'
         'Get-WebfarmHostFact'
         'Get-WebfarmInventory'
         'Get-WebfarmKnownContainer'

@@ -25,6 +25,57 @@ $script:countedMilliseconds = 2000
 # How many of the newest history snapshots are tried until one proves.
 $script:triedSnapshots = 25
 
+Function Invoke-WebfarmPart {
+    <#
+    .SYNOPSIS
+    Gathers one part of the facts.
+
+    .PARAMETER Name
+    The part, as gathering_problems names it.
+
+    .PARAMETER Script
+    What gathers it.
+
+    .PARAMETER Report
+    A failure is kept in the list of problems and the others go on; else it is thrown.
+
+    .PARAMETER Problem
+    That list.
+    #>
+    [CmdletBinding()]
+    param (
+        [Parameter(Mandatory = $true)]
+        [string]
+        $Name,
+
+        [Parameter(Mandatory = $true)]
+        [scriptblock]
+        $Script,
+
+        [Parameter()]
+        [bool]
+        $Report,
+
+        [Parameter(Mandatory = $true)]
+        [AllowEmptyCollection()]
+        [System.Collections.Generic.List[object]]
+        $Problem
+    )
+
+    try {
+        & $Script
+    }
+    catch {
+        if (-not $Report) {
+            throw
+        }
+        $Problem.Add([ordered]@{
+                part = $Name
+                message = Get-WebfarmErrorText -ErrorRecord $_
+            })
+    }
+}
+
 Function Get-WebfarmKeyFolderFact {
     <#
     .SYNOPSIS
@@ -559,10 +610,12 @@ Function Get-WebfarmSurroundingWarning {
 }
 
 Export-ModuleMember -Function @(
+    'ConvertTo-WebfarmDocument'
     'Get-WebfarmCertificateStoreFact'
     'Get-WebfarmHistoryFact'
     'Get-WebfarmIdentifiedFile'
     'Get-WebfarmKeyFolderFact'
     'Get-WebfarmPoolFact'
     'Get-WebfarmSurroundingWarning'
+    'Invoke-WebfarmPart'
 )

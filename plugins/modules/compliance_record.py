@@ -21,6 +21,18 @@ description:
     first stays unreachable for Ansible (set C(ignore_unreachable) to go on); the second is no failure of the task, but
     RV(outcome) says V(failed).
 options:
+  canonical_ignore:
+    description:
+      - Paths of attributes and elements that do not count when configurations are compared. C(*) stands for anything.
+    type: list
+    elements: str
+    default: []
+  canonical_overrides:
+    description:
+      - Paths of attributes whose value is each server's own. They have to be there; their value does not count.
+    type: list
+    elements: str
+    default: []
   containers:
     description:
       - Further key containers to look at, as in M(webfarm.iis.key_info).
@@ -54,6 +66,21 @@ options:
       - The file is named after the host in the inventory, with the ending C(.host.json). An older one is replaced.
     type: path
     required: true
+  run_key:
+    description:
+      - Key under which secrets that stand in clear text are made comparable, 64 to 128 hexadecimal digits. The records
+        hold HMACs under it and never the secrets, nor hashes that could be tried out.
+      - Without it a random one is made for each run. Give one to the slices of a run, so that their records can be
+        compared. It does not have to be kept, and is best not kept.
+    type: str
+  web_configurations:
+    description:
+      - V(sites) looks at the C(web.config) files at the roots of applications too, as in M(webfarm.iis.server_info).
+    type: str
+    choices:
+      - none
+      - sites
+    default: sites
 extends_documentation_fragment:
   - ansible.builtin.action_common_attributes
   - ansible.builtin.action_common_attributes.flow

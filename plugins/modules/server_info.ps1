@@ -5,44 +5,30 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 #AnsibleRequires -CSharpUtil Ansible.Basic
-#AnsibleRequires -CSharpUtil ..module_utils._ServiceControl
 #AnsibleRequires -PowerShell ..module_utils._Access
 #AnsibleRequires -PowerShell ..module_utils._Backup
-#AnsibleRequires -PowerShell ..module_utils._Diagnosis
 #AnsibleRequires -PowerShell ..module_utils._Difference
 #AnsibleRequires -PowerShell ..module_utils._EventLog
 #AnsibleRequires -PowerShell ..module_utils._Facts
+#AnsibleRequires -PowerShell ..module_utils._FileFacts
 #AnsibleRequires -PowerShell ..module_utils._Host
 #AnsibleRequires -PowerShell ..module_utils._ServerFacts
-#AnsibleRequires -PowerShell ..module_utils._Service
+#AnsibleRequires -PowerShell ..module_utils._ServiceFacts
+#AnsibleRequires -PowerShell ..module_utils._WebFacts
 
+$subsets = @('all', 'keys', 'values', 'files', 'providers', 'services', 'history', 'backups', 'shared_config', 'events')
 $spec = @{
     options = @{
-        containers = @{
-            type = 'list'
-            elements = 'str'
-            default = @()
-        }
-        decrypt = @{
-            type = 'str'
-            choices = @('none', 'session', 'all')
-            default = 'all'
-        }
-        event_hours = @{
-            type = 'int'
-            default = 24
-        }
-        gather_subset = @{
-            type = 'list'
-            elements = 'str'
-            choices = @('all', 'keys', 'values', 'files', 'providers', 'services', 'history', 'backups', 'events')
-            default = @('all')
-        }
-        unreadable = @{
-            type = 'str'
-            choices = @('fail', 'report')
-            default = 'fail'
-        }
+        canonical_ignore = @{ type = 'list'; elements = 'str'; default = @() }
+        canonical_overrides = @{ type = 'list'; elements = 'str'; default = @() }
+        compare_attributes = @{ type = 'bool'; default = $false }
+        containers = @{ type = 'list'; elements = 'str'; default = @() }
+        decrypt = @{ type = 'str'; choices = @('none', 'session', 'all'); default = 'all' }
+        event_hours = @{ type = 'int'; default = 24 }
+        gather_subset = @{ type = 'list'; elements = 'str'; choices = $subsets; default = @('all') }
+        run_key = @{ type = 'str'; no_log = $true }
+        web_configurations = @{ type = 'str'; choices = @('none', 'sites'); default = 'none' }
+        unreadable = @{ type = 'str'; choices = @('fail', 'report'); default = 'fail' }
     }
     supports_check_mode = $true
 }
@@ -50,123 +36,23 @@ $spec = @{
 $module = [Ansible.Basic.AnsibleModule]::Create($args, $spec)
 
 $module.Result.changed = $false
-$module.Result.format_version = '1.1'
-$module.Result.host = $null
-$module.Result.redirection = $null
-$module.Result.gathering_problems = @()
-$module.Result.key_containers = @()
-$module.Result.key_folders = @()
-$module.Result.session_keys = @()
-$module.Result.protected_values = @()
-$module.Result.certificate_store = $null
-$module.Result.configuration_files = @()
-$module.Result.configuration_providers = @()
-$module.Result.services = @()
-$module.Result.app_pools = @()
-$module.Result.sites = @()
-$module.Result.history = $null
-$module.Result.backups = @()
-$module.Result.events = $null
-
-Function Get-ServiceFact {
-    <#
-    .SYNOPSIS
-    Returns the services that read the configuration, each with its state and what it ended with.
-    #>
-    param ()
-
-    foreach ($name in @('WAS', 'W3SVC', 'AppHostSvc', 'WMSVC', 'FTPSVC', 'IISADMIN')) {
-        $service = [WebfarmService]::Query($name)
-        # The metabase of IIS 6 is rarely installed; its absence says nothing.
-        if ($name -eq 'IISADMIN' -and -not $service.Installed) {
-            continue
-        }
-        $result = [ordered]@{
-            name = $name
-            state = 'absent'
-            start_mode = $null
-            hresult = $null
-            message = $null
-            cause = $null
-            fix = $null
-        }
-        if ($service.Installed) {
-            $result.state = $service.Status
-            $result.start_mode = $service.StartType
-            # 1077: not started since the system started.
-            if ($service.Status -eq 'stopped' -and $service.ExitCode -ne 0 -and $service.ExitCode -ne 1077) {
-                $diagnosis = Get-WebfarmDiagnosis -Code $service.ExitCode -Context service
-                $result.hresult = $diagnosis.hresult
-                $result.message = "The service $name ended with $("$($diagnosis.hresult) $($diagnosis.name)".Trim()): $($diagnosis.message)"
-                $result.cause = $diagnosis.cause
-                $result.fix = $diagnosis.fix
-            }
-        }
-        $result
-    }
+$module.Result.format_version = '1.2'
+foreach ($name in @('host', 'redirection', 'run_key_id', 'shared_config', 'history', 'certificate_store', 'web_configurations', 'machine_keys', 'events')) {
+    $module.Result[$name] = $null
 }
-
-Function Get-RuntimePool {
-    <#
-    .SYNOPSIS
-    Returns the application pools with their runtime state; nothing where WAS does not run or appcmd cannot tell.
-    #>
-    param ()
-
-    if ([WebfarmService]::Query('WAS').Status -ne 'running') {
-        return
-    }
-    try {
-        Get-WebfarmRuntimeObject -Kind apppool
-    }
-    catch {
-        $script:problems.Add([ordered]@{
-                part = 'app_pools'
-                message = "The state of the application pools is not known: $(Get-WebfarmErrorText -ErrorRecord $_)"
-            })
-    }
-}
-
-Function Invoke-Part {
-    <#
-    .SYNOPSIS
-    Gathers one part. With unreadable: report its failure is kept in gathering_problems and the others go on.
-
-    .PARAMETER Name
-    The part, as gathering_problems names it.
-
-    .PARAMETER Script
-    What gathers it.
-    #>
-    param (
-        [Parameter(Mandatory = $true)]
-        [string]
-        $Name,
-
-        [Parameter(Mandatory = $true)]
-        [scriptblock]
-        $Script
-    )
-
-    try {
-        . $Script
-    }
-    catch {
-        if ($module.Params.unreadable -ne 'report') {
-            throw
-        }
-        $script:problems.Add([ordered]@{
-                part = $Name
-                message = Get-WebfarmErrorText -ErrorRecord $_
-            })
-    }
+foreach ($name in @('gathering_problems', 'key_containers', 'key_folders', 'session_keys', 'protected_values', 'encrypted_attributes',
+        'configuration_files', 'configuration_providers', 'backups', 'services', 'app_pools', 'sites')) {
+    $module.Result[$name] = @()
 }
 
 $warnings = New-Object -TypeName System.Collections.Generic.List[string]
 $script:problems = New-Object -TypeName System.Collections.Generic.List[object]
 $report = $module.Params.unreadable -eq 'report'
+$web = $module.Params.web_configurations -eq 'sites'
+$PSDefaultParameterValues['Invoke-WebfarmPart:Problem'] = $script:problems
+$PSDefaultParameterValues['Invoke-WebfarmPart:Report'] = $report
 $wanted = @{}
-foreach ($name in @('keys', 'values', 'files', 'providers', 'services', 'history', 'backups', 'events')) {
+foreach ($name in $subsets) {
     $wanted[$name] = $module.Params.gather_subset -contains $name -or ($name -ne 'events' -and $module.Params.gather_subset -contains 'all')
 }
 $script:redirected = $false
@@ -174,10 +60,10 @@ $script:files = @()
 
 try {
     Assert-WebfarmHost
-    Invoke-Part -Name host -Script {
+    Invoke-WebfarmPart -Name host -Script {
         $module.Result.host = Get-WebfarmHostFact
     }
-    Invoke-Part -Name redirection -Script {
+    Invoke-WebfarmPart -Name redirection -Script {
         $module.Result.redirection = Get-WebfarmRedirection
         $script:redirected = $module.Result.redirection.enabled
     }
@@ -186,25 +72,23 @@ try {
     if ($script:redirected -and -not $report -and ($wanted['values'] -or $wanted['providers'])) {
         Assert-WebfarmNotRedirected -Advice 'A gather_subset without values and providers (keys, files, services) still works.'
     }
-    if (-not $script:redirected -and ($wanted['values'] -or $wanted['providers'] -or $wanted['services'] -or $wanted['history'])) {
-        Invoke-Part -Name configuration_files -Script {
+    if (-not $script:redirected -and ($wanted['values'] -or $wanted['providers'] -or $wanted['services'] -or $wanted['history'] -or $web)) {
+        Invoke-WebfarmPart -Name configuration_files -Script {
+            $kept = $null
             if ($report) {
-                $script:files = @(Get-WebfarmConfigurationFile -Problem $script:problems)
+                $kept = $script:problems
             }
-            elseif ($wanted['values'] -or $wanted['providers'] -or $wanted['services']) {
-                $script:files = @(Get-WebfarmConfigurationFile)
-            }
-            else {
+            elseif (-not ($wanted['values'] -or $wanted['providers'] -or $wanted['services'] -or $web)) {
                 # The history has a default place, whatever the file says.
-                $ignored = New-Object -TypeName System.Collections.Generic.List[object]
-                $script:files = @(Get-WebfarmConfigurationFile -Problem $ignored)
+                $kept = New-Object -TypeName System.Collections.Generic.List[object]
             }
+            $script:files = @(Get-WebfarmConfigurationFile -Problem $kept)
         }
     }
     $main = @($script:files | Where-Object -FilterScript { $_.Name -eq 'applicationHost.config' }) | Select-Object -First 1
 
     if ($wanted['keys'] -or $wanted['values']) {
-        Invoke-Part -Name keys -Script {
+        Invoke-WebfarmPart -Name keys -Script {
             $decrypt = 'none'
             $proven = @()
             if ($wanted['values']) {
@@ -225,62 +109,75 @@ try {
         }
     }
     if ($wanted['keys']) {
-        Invoke-Part -Name key_folders -Script {
+        Invoke-WebfarmPart -Name key_folders -Script {
             $module.Result.key_folders = @(Get-WebfarmKeyFolderFact)
         }
     }
     if ($wanted['values']) {
-        Invoke-Part -Name certificate_store -Script {
+        Invoke-WebfarmPart -Name certificate_store -Script {
             $module.Result.certificate_store = Get-WebfarmCertificateStoreFact -Decrypt $module.Params.decrypt
         }
     }
-    $surroundings = @{
-        Folder = $module.Result.key_folders
-        CertificateStore = $module.Result.certificate_store
-    }
-    $warnings.AddRange([string[]]@(Get-WebfarmSurroundingWarning @surroundings))
+    $warnings.AddRange([string[]]@(Get-WebfarmSurroundingWarning -Folder $module.Result.key_folders -CertificateStore $module.Result.certificate_store))
 
     if ($wanted['providers']) {
         $module.Result.configuration_providers = @(Get-WebfarmProviderFact -File $script:files)
     }
 
+    $runKey = ConvertTo-WebfarmRunKey -Text $module.Params.run_key
+    $module.Result.run_key_id = [WebfarmCanonical]::IdOf($runKey)
     if ($wanted['files']) {
-        $module.Result.configuration_files = @(Get-WebfarmFileFact)
-        foreach ($file in $module.Result.configuration_files) {
-            if ($file.message) {
-                $warnings.Add("$($file.message) $($file.fix)".Trim())
-            }
+        $asked = @{
+            Ignore = $module.Params.canonical_ignore
+            Override = $module.Params.canonical_overrides
+            RunKey = $runKey
+            WithAttribute = $module.Params.compare_attributes
+            Problem = $script:problems
         }
+        $described = Get-WebfarmFileFact @asked
+        $module.Result.configuration_files = $described.Files
+        $module.Result.encrypted_attributes = $described.Encrypted
+        $warnings.AddRange([string[]]$described.Warnings)
     }
 
     if ($wanted['services']) {
-        Invoke-Part -Name services -Script {
-            $module.Result.services = @(Get-ServiceFact)
+        Invoke-WebfarmPart -Name services -Script {
+            $module.Result.services = @(Get-WebfarmServiceFact)
         }
         if ($script:redirected) {
             $warnings.Add("IIS reads its configuration from '$($module.Result.redirection.path)': application pools and sites are not listed.")
         }
         elseif ($null -ne $main) {
-            Invoke-Part -Name app_pools -Script {
-                $module.Result.app_pools = @(Get-WebfarmPoolFact -File $main -State @(Get-RuntimePool))
+            Invoke-WebfarmPart -Name app_pools -Script {
+                $module.Result.app_pools = @(Get-WebfarmPoolFact -File $main -State @(Get-WebfarmRuntimePool -Problem $script:problems))
                 $module.Result.sites = @(Get-WebfarmSiteFact -File $main)
             }
         }
     }
 
+    if ($web -and $null -ne $main) {
+        Invoke-WebfarmPart -Name web_configurations -Script {
+            $found = Get-WebfarmWebFact -File $main -Decrypt $module.Params.decrypt -RunKey $runKey
+            $module.Result.web_configurations = $found.Files
+            $module.Result.machine_keys = $found.MachineKeys
+        }
+    }
+    if ($wanted['shared_config']) {
+        $module.Result.shared_config = Get-WebfarmSharedConfigurationFact
+    }
     if ($wanted['history']) {
-        Invoke-Part -Name history -Script {
+        Invoke-WebfarmPart -Name history -Script {
             $module.Result.history = Get-WebfarmHistoryFact -File $main -Decrypt $module.Params.decrypt
             Add-WebfarmSnapshotDifference -History $module.Result.history -File $main
         }
     }
     if ($wanted['backups']) {
-        Invoke-Part -Name backups -Script {
+        Invoke-WebfarmPart -Name backups -Script {
             $module.Result.backups = @(Get-WebfarmBackupFact -Decrypt $module.Params.decrypt)
         }
     }
     if ($wanted['events']) {
-        Invoke-Part -Name events -Script {
+        Invoke-WebfarmPart -Name events -Script {
             $module.Result.events = Get-WebfarmEventFact -Hours $module.Params.event_hours
         }
     }

@@ -36,6 +36,13 @@ class Fact:
     # attribute path a digest of its value.
     DIGEST: t.Final = "canonical_digest"
     ATTRIBUTES: t.Final = "canonical_attributes"
+    # The secrets that stand in clear, under a key of the run, and which key that was.
+    KEYED_DIGEST: t.Final = "canonical_keyed_digest"
+    RUN_KEY: t.Final = "run_key_id"
+    ENCRYPTED: t.Final = "encrypted_attributes"
+    SHARED: t.Final = "shared_config"
+    WEB: t.Final = "web_configurations"
+    MACHINE_KEYS: t.Final = "machine_keys"
     # {enabled, path, ...} and [{name, created, proven, ...}]
     HISTORY: t.Final = "history"
     BACKUPS: t.Final = "backups"
@@ -106,6 +113,42 @@ class ConfigurationFile(t.NamedTuple):
     protected_values: int | None
     message: str | None
     fix: str | None
+    keyed: str | None = None
+    encoding: str | None = None
+    locations: int = 0
+
+
+class Encrypted(t.NamedTuple):
+    """An attribute that is, or by the server's schema should be, encrypted."""
+
+    file: str
+    path: str
+    line: int | None
+    provider: str | None
+    state: str
+    schema: str | None
+
+
+class MachineKey(t.NamedTuple):
+    """What an ASP.NET application gets: generated, explicit, closed, unread, unmanaged; its fingerprint in the run."""
+
+    application: str
+    state: str
+    source: str | None
+    fingerprint: str | None
+
+
+class WebSection(t.NamedTuple):
+    """A section of a web.config that ASP.NET encrypted."""
+
+    file: str
+    path: str
+    provider: str
+    kind: str
+    container: str | None
+    verdict: str
+    message: str | None
+    fix: str | None
 
 
 class Backup(t.NamedTuple):
@@ -163,6 +206,15 @@ class View:
     history: History | None = None
     backups: tuple[Backup, ...] | None = None
     generation: int | None = None
+    run_key: str | None = None
+    # Only those that are not encrypted as they should be; None where the facts do not say.
+    unprotected: tuple[Encrypted, ...] | None = None
+    # What redirection.config says: state, path, account, password.
+    shared: tuple[str, str | None, str | None, str] | None = None
+    machine_keys: tuple[MachineKey, ...] | None = None
+    sections: tuple[WebSection, ...] | None = None
+    # Files of ASP.NET that were not looked at: path and why.
+    unread: tuple[tuple[str, str], ...] = ()
 
     def has(self, subset: str) -> bool:
         """Was that part of the facts gathered? An empty list says nothing when it was not."""
@@ -310,6 +362,67 @@ def _configuration_file(one: dict[str, t.Any]) -> ConfigurationFile:
         _int(get("protected_values")),
         _text(get("message")),
         _text(get("fix")),
+        _text(get(Fact.KEYED_DIGEST)),
+        _text(get("encoding")),
+        len(_list(one, "locations")),
+    )
+
+
+def _unprotected(facts: t.Mapping[str, t.Any]) -> tuple[Encrypted, ...] | None:
+    if not isinstance(facts.get(Fact.ENCRYPTED), list):
+        return None
+    return tuple(
+        Encrypted(
+            str(one.get("file") or ""),
+            str(one.get("path") or ""),
+            _int(one.get("line")),
+            _text(one.get("provider")),
+            str(one.get("state")),
+            _text(one.get("schema")),
+        )
+        for one in _list(facts, Fact.ENCRYPTED)
+        if one.get("state") not in ("encrypted", "empty")
+    )
+
+
+def _shared(facts: t.Mapping[str, t.Any]) -> tuple[str, str | None, str | None, str] | None:
+    found = facts.get(Fact.SHARED)
+    if not isinstance(found, dict):
+        return None
+    get = found.get
+    return str(get("state") or ""), _text(get("path")), _text(get("user_name")), str(get("password") or "none")
+
+
+def _machine_keys(facts: t.Mapping[str, t.Any]) -> tuple[MachineKey, ...] | None:
+    if not isinstance(facts.get(Fact.MACHINE_KEYS), list):
+        return None
+    return tuple(
+        MachineKey(
+            f"{one.get('site') or ''}{one.get('application') or '/'}",
+            str(one.get("state") or ""),
+            _text(one.get("source")),
+            _text(one.get("fingerprint")),
+        )
+        for one in _list(facts, Fact.MACHINE_KEYS)
+    )
+
+
+def _sections(facts: t.Mapping[str, t.Any]) -> tuple[WebSection, ...] | None:
+    if not isinstance(facts.get(Fact.WEB), list):
+        return None
+    return tuple(
+        WebSection(
+            str(file.get("path") or ""),
+            str(one.get("path") or ""),
+            str(one.get("provider") or ""),
+            str(one.get("kind") or ""),
+            _text(one.get("container")),
+            str(one.get("verdict") or "untested"),
+            _text(one.get("message")),
+            _text(one.get("fix")),
+        )
+        for file in _list(facts, Fact.WEB)
+        for one in _list(file, "sections")
     )
 
 
@@ -428,6 +541,14 @@ def view_of(
         history=_history(facts),
         backups=_backups(facts),
         generation=_int(facts.get(Fact.GENERATION)),
+        run_key=pool(_text(facts.get(Fact.RUN_KEY))),
+        unprotected=pool(_unprotected(facts)),
+        shared=pool(_shared(facts)),
+        machine_keys=pool(_machine_keys(facts)),
+        sections=pool(_sections(facts)),
+        unread=tuple(
+            (str(one.get("path") or ""), str(one["message"])) for one in _list(facts, Fact.WEB) if one.get("message")
+        ),
     )
 
 

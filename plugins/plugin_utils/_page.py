@@ -85,7 +85,20 @@ def _details(view: View, tables: _Tables) -> list[t.Any]:
         [_container(one, tables) for one in view.containers],
         tables.lists(view.sessions),
         tables.lists(view.values),
-        [[one.name, one.exists, one.sha256, one.digest, one.size, one.modified, one.message] for one in view.files],
+        [
+            [
+                one.name,
+                one.exists,
+                one.sha256,
+                one.digest,
+                one.size,
+                one.modified,
+                one.message,
+                one.encoding,
+                one.locations,
+            ]
+            for one in view.files
+        ],
         tables.lists(view.services),
         tables.lists(view.pools),
         tables.lists(view.sites),
@@ -94,6 +107,10 @@ def _details(view: View, tables: _Tables) -> list[t.Any]:
         view.generation,
         tables.lists(view.stored),
         view.problems,
+        tables.lists(view.unprotected),
+        tables.lists(view.shared),
+        tables.lists(view.machine_keys),
+        tables.lists(view.sections),
     ]
 
 

@@ -25,7 +25,7 @@ from pathlib import Path
 
 from lxml import etree
 
-from ansible_collections.webfarm.iis.plugins.plugin_utils import _record
+from ansible_collections.webfarm.iis.plugins.plugin_utils import _canonical, _record
 from ansible_collections.webfarm.iis.plugins.plugin_utils._facts import (
     Fact,
     Pool,
@@ -108,6 +108,22 @@ class Report:
 # --- judging --------------------------------------------------------------------------------------------------------
 
 
+_OPAQUE = ("hmac:", "sha256:", "[")  # stands for a value, and shows none
+
+
+def _without_keyed(attributes: dict[str, str]) -> dict[str, str]:
+    return {path: "[secret]" if value.startswith("hmac:") else value for path, value in attributes.items()}
+
+
+def _difference(path: str, here: str | None, there: str | None) -> str:
+    """An attribute with its values, where they may be shown."""
+    if here is None or there is None:
+        return f"{path} ({'only there' if here is None else 'only here'})"
+    if here.startswith(_OPAQUE) or there.startswith(_OPAQUE):
+        return f"{path} (another value)"
+    return f"{path} ('{here}', there '{there}')"
+
+
 class _Attributes:
     """Reads the differing attributes of two hosts' files again from their records."""
 
@@ -125,6 +141,11 @@ class _Attributes:
         for file in (facts or {}).get(Fact.FILES) or []:
             if str(file.get("name")).casefold() == name.casefold():
                 found = file.get(Fact.ATTRIBUTES)
+                if isinstance(found, str):
+                    try:
+                        return _canonical.unpack(found)
+                    except _canonical.CanonicalError:
+                        return None
                 return found if isinstance(found, dict) else None
         return None
 
@@ -135,8 +156,11 @@ class _Attributes:
         wanted, found = self._examples[key], self._read(view, name)
         if wanted is None or found is None:
             return None
-        missing = object()
-        return [path for path in sorted({*wanted, *found}) if wanted.get(path, missing) != found.get(path, missing)]
+        if view.run_key != example.run_key:
+            # HMACs under two keys differ whatever they stand for.
+            wanted, found = _without_keyed(wanted), _without_keyed(found)
+        paths = sorted(path for path in {*wanted, *found} if wanted.get(path) != found.get(path))
+        return [_difference(path, found.get(path), wanted.get(path)) for path in paths]
 
 
 def _views(folder: Path, policy: Policy, now: datetime.datetime, pool: Pool) -> dict[str, View]:

@@ -66,7 +66,11 @@ class Fleet:
     holders: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     guids: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     digests: dict[tuple[str, str], Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    # The secrets in clear of a file, by farm, file and run key.
+    secrets: dict[tuple[str, str, str], Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     examples: dict[tuple[str, str, str], View] = field(default_factory=dict)
+    # The machineKeys of an application, by farm, application and run key.
+    machine_keys: dict[tuple[str, str, str], Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     generations: dict[str, Counter[int]] = field(default_factory=lambda: defaultdict(Counter))
     sizes: Counter[str] = field(default_factory=Counter)
     _detailed: int = 0
@@ -99,6 +103,12 @@ class Fleet:
                 key = (view.farm, file.name.casefold())
                 self.digests[key][file.digest] += 1
                 self.examples.setdefault((*key, file.digest), view)
+                if file.keyed and view.run_key:
+                    self.secrets[(*key, view.run_key)][file.keyed] += 1
+                    self.examples.setdefault((*key, file.keyed), view)
+        for used in view.machine_keys or ():
+            if used.fingerprint and view.run_key:
+                self.machine_keys[view.farm, used.application.casefold(), view.run_key][used.fingerprint] += 1
         generation, dummy = self.generation(view)
         if generation:
             self.generations[view.farm][generation] += 1
@@ -149,7 +159,9 @@ class Fleet:
         found = self.differing(view, example, file)
         if found is None:
             return " The facts do not say which attributes."
-        return f" Compared with {example.name}: {_some(found, 10)}." if found else ""
+        if not found:
+            return f" Compared with {example.name}, elements stand in another order where the order counts."
+        return f" Compared with {example.name}: {_some(found, 10)}."
 
 
 def _holds(known: KeySet, container: str) -> bool:
@@ -606,6 +618,58 @@ def _configuration_sound(view: View, params: Params, fleet: Fleet) -> Verdict:
     return _worst(found or [Verdict(PASS, f"{_count(len(view.files), 'file')} read without a finding.")], "")
 
 
+def _secrets_differ(view: View, name: str, fleet: Fleet) -> Verdict | None:
+    """A verdict where secrets that stand in clear text are not those of the others that mean the same otherwise."""
+    file = view.file(name)
+    if file is None or not file.keyed or not view.run_key:
+        return None
+    counts = fleet.secrets[view.farm, name.casefold(), view.run_key]
+    total = counts.total()
+    (most, size), *dummy = counts.most_common(1)
+    if counts[file.keyed] == total or (most == file.keyed and size * 2 > total):
+        return None
+    if len(fleet.digests[view.farm, name.casefold()]) > 1:
+        return None  # Then they differ anyhow, and the attributes are named there.
+    named = fleet.attributes(view, name, most) if most != file.keyed else ""
+    return Verdict(
+        FAIL,
+        f"{name} holds other values in clear text (passwords, settings) than "
+        f"{f'{size} of {total} hosts' if size * 2 > total else 'the other hosts'} of '{view.farm}'.{named}",
+        "Provision this server with the farm's configuration, or correct the attributes.",
+    )
+
+
+def _secrets_encrypted(view: View, params: Params, fleet: Fleet) -> Verdict:
+    missing = _not_gathered(view, "files")
+    if missing:
+        return missing
+    problem = view.problem("schema")
+    if view.unprotected is None or problem:
+        return Verdict(
+            UNKNOWN,
+            problem or f"server_info did not return {Fact.ENCRYPTED}.",
+            "Gather the subset files with a release that returns it.",
+        )
+    broken = [file.name for file in view.files if file.exists and file.digest is None and file.message]
+    accepted = {str(one["path"]): str(one["reason"]) for one in params["accepted"]}
+    bad = [one for one in view.unprotected if one.path not in accepted]
+    if bad:
+        shown = _some([f"{one.path} ({one.file}: {one.state})" for one in bad])
+        return Verdict(
+            FAIL,
+            f"{_count(len(bad), 'attribute')} not encrypted as the schema of this server wants: {shown}.",
+            "Set it again with the module webfarm.iis.secret, and change the password: it was readable.",
+        )
+    if broken:
+        return Verdict(UNKNOWN, f"{_some(broken)} could not be read.", "Mend the file.")
+    noted = [f"{one.path} ({accepted[one.path]})" for one in view.unprotected]
+    return Verdict(
+        PASS,
+        "Nothing that the schema declares as encrypted stands in clear."
+        f"{f' Accepted: {_some(noted)}.' if noted else ''}",
+    )
+
+
 def _configuration_equal(view: View, params: Params, fleet: Fleet) -> Verdict:
     missing = _not_gathered(view, "files")
     if missing:
@@ -630,7 +694,10 @@ def _configuration_equal(view: View, params: Params, fleet: Fleet) -> Verdict:
                 found.append(Verdict(UNKNOWN, f"No other host of '{view.farm}' has {name} to compare with."))
             continue
         (most, size), *dummy = counts.most_common(1)
-        if counts[file.digest] == total:
+        secrets = _secrets_differ(view, name, fleet)
+        if secrets:
+            found.append(secrets)
+        elif counts[file.digest] == total:
             found.append(Verdict(PASS, f"{name} says the same on {total} hosts."))
         elif most == file.digest and size * 2 > total:
             found.append(Verdict(PASS, f"{name} says the same as on {size - 1} of {total - 1} other hosts."))
@@ -647,6 +714,150 @@ def _configuration_equal(view: View, params: Params, fleet: Fleet) -> Verdict:
                 )
             )
     return _worst(found, f"There is no other host in the group '{view.farm}' to compare with.")
+
+
+_WEB_FIX: t.Final = "Set compliance_web_configurations to sites, and record again."
+
+
+def _no_web(view: View, found: t.Any) -> Verdict | None:
+    if found is not None:
+        return None
+    if view.redirection:
+        return Verdict(
+            UNKNOWN,
+            f"IIS reads its configuration from {view.redirection}, so its applications are not known here.",
+            "Check the shared configuration where it lies.",
+        )
+    problem = view.problem("web_configurations", "configuration_files", "applicationHost.config")
+    return Verdict(UNKNOWN, problem or "The web.config files of the applications were not looked at.", _WEB_FIX)
+
+
+def _unread(view: View) -> list[Verdict]:
+    return [Verdict(UNKNOWN, f"{path}: {why}", "Look at that file where it lies.") for path, why in view.unread]
+
+
+def _machine_key_set(view: View, params: Params, fleet: Fleet) -> Verdict:
+    missing = _no_web(view, view.machine_keys)
+    if missing:
+        return missing
+    if fleet.sizes[view.farm] < 2:
+        return Verdict(NOT_APPLICABLE, f"'{view.farm}' has one host: a generated machineKey does no harm.")
+    ignored = {str(one).casefold() for one in params["except"]}
+    managed = [
+        one for one in view.machine_keys or () if one.state != "unmanaged" and one.application.casefold() not in ignored
+    ]
+    found = _unread(view)
+    generated = [one.application for one in managed if one.state == "generated"]
+    closed = [f"{one.application} ({one.source})" for one in managed if one.state == "closed"]
+    if generated:
+        found.append(
+            Verdict(
+                FAIL,
+                f"The machineKey is generated, so other on every host of '{view.farm}': {_some(generated)}.",
+                "Set validationKey and decryptionKey in web.config, the same on all hosts: else forms cookies and view "
+                "state of one host are refused by the next. Name applications without these in 'except'.",
+            )
+        )
+    if closed:
+        found.append(
+            Verdict(
+                UNKNOWN,
+                f"The machineKey is encrypted and was not opened: {_some(closed)}.",
+                "See 'Sections open'; gather with decrypt: all.",
+            )
+        )
+    explicit = sum(one.state == "explicit" for one in managed)
+    if explicit:
+        found.append(Verdict(PASS, f"{_count(explicit, 'application')} with a machineKey that is set."))
+    return _worst(found, "No application runs managed code.")
+
+
+def _machine_key_equal(view: View, params: Params, fleet: Fleet) -> Verdict:
+    missing = _no_web(view, view.machine_keys)
+    if missing:
+        return missing
+    found = _unread(view)
+    equal = 0
+    for one in view.machine_keys or ():
+        if one.state == "closed":
+            found.append(
+                Verdict(
+                    UNKNOWN,
+                    f"The machineKey of {one.application} was not opened ({one.source}).",
+                    "See 'Sections open'.",
+                )
+            )
+        if one.state != "explicit":
+            continue
+        if not one.fingerprint or not view.run_key:
+            found.append(Verdict(UNKNOWN, "The machineKeys were recorded without a run key.", _WEB_FIX))
+            continue
+        counts = fleet.machine_keys[view.farm, one.application.casefold(), view.run_key]
+        total = counts.total()
+        (most, size), *dummy = counts.most_common(1)
+        if total == 1:
+            if fleet.sizes[view.farm] > 1:
+                found.append(
+                    Verdict(
+                        UNKNOWN,
+                        f"No other host of '{view.farm}' has a machineKey of {one.application} with the same run key.",
+                        "Record the hosts of a farm in one run, or give the runs the same compliance_run_key.",
+                    )
+                )
+        elif counts[one.fingerprint] == total or (most == one.fingerprint and size * 2 > total):
+            equal += 1
+        else:
+            others = f"{size} of {total} hosts agree on another" if size * 2 > total else "there is no majority"
+            found.append(
+                Verdict(
+                    FAIL,
+                    f"The machineKey of {one.application} ({one.source}) is not that of '{view.farm}': {others}.",
+                    "Set the same validationKey, decryptionKey, validation and decryption on all hosts.",
+                )
+            )
+    if equal:
+        found.append(Verdict(PASS, f"The machineKeys of {_count(equal, 'application')} are those of the farm."))
+    return _worst(found, "No application has a machineKey to compare.")
+
+
+def _sections_open(view: View, params: Params, fleet: Fleet) -> Verdict:
+    missing = _no_web(view, view.sections)
+    if missing:
+        return missing
+    found = _unread(view)
+    good = []
+    for one in view.sections or ():
+        place = f"{one.path} of {one.file} ({one.provider}{f', {one.container}' if one.container else ''})"
+        if one.verdict == "untested":
+            found.append(
+                Verdict(
+                    UNKNOWN,
+                    f"{place} was not tried{f': {one.message}' if one.message else ''}.",
+                    "Gather with decrypt: all (compliance_decrypt).",
+                )
+            )
+        elif one.verdict != "ok":
+            found.append(
+                Verdict(
+                    FAIL,
+                    f"{place} does not open: {one.verdict}{f', {one.message}' if one.message else ''}.",
+                    one.fix or "Give this server the key of the server that encrypted the section.",
+                )
+            )
+        elif one.kind == "dpapi" and fleet.sizes[view.farm] > 1:
+            found.append(
+                Verdict(
+                    WARN,
+                    f"{place} is bound to this machine: the file cannot be copied to another host.",
+                    "Encrypt it with an RSA provider whose container the farm shares.",
+                )
+            )
+        else:
+            good.append(one.container or one.provider)
+    if good:
+        names = ", ".join(sorted(set(good)))
+        found.append(Verdict(PASS, f"{_count(len(good), 'encrypted section')} open, with {names}."))
+    return _worst(found, "No web.config of an application holds an encrypted section.")
 
 
 def _history_on(view: View, params: Params, fleet: Fleet) -> Verdict:
@@ -811,6 +1022,15 @@ RULES: t.Final[dict[str, Rule]] = {
             (_STIG_BASELINE,),
         ),
         Rule(
+            "secrets_encrypted",
+            "Secrets encrypted",
+            "Encrypted",
+            "No attribute that a schema file of the server, third parties' too, declares encrypted holds clear text.",
+            _secrets_encrypted,
+            {"accepted": Param(list, [], "Attributes that may hold clear text, each with path and reason.")},
+            (_CIS_KEYS,),
+        ),
+        Rule(
             "providers_allowed",
             "Allowed providers only",
             "Providers",
@@ -841,6 +1061,30 @@ RULES: t.Final[dict[str, Rule]] = {
             "The configuration says the same on all hosts of a farm, whatever its keys; what differs is named.",
             _configuration_equal,
             {"files": Param(list, ["applicationHost.config"], "Files that are compared.")},
+            (_STIG_BASELINE,),
+        ),
+        Rule(
+            "machine_key_set",
+            "machineKey set",
+            "machineKey",
+            "In a farm of several hosts no ASP.NET application leaves its machineKey to be generated by each host.",
+            _machine_key_set,
+            {"except": Param(list, [], "Applications, such as Shop/, that need none.")},
+        ),
+        Rule(
+            "machine_key_equal",
+            "machineKey equal in the group",
+            "Equal machineKey",
+            "An ASP.NET application has the same machineKey on all hosts of a farm, by a fingerprint of the run.",
+            _machine_key_equal,
+        ),
+        Rule(
+            "sections_open",
+            "Encrypted sections open",
+            "Sections open",
+            "The sections of web.config that ASP.NET encrypted open on this host, and are not bound to it by DPAPI.",
+            _sections_open,
+            {},
             (_STIG_BASELINE,),
         ),
         Rule(

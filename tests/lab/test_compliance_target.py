@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import os
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -13,8 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from lab import Host
+
+ASPNET = "NetFrameworkConfigurationKey"
+MACHINE_KEY = '<machineKey validationKey="{}" decryptionKey="{}" validation="HMACSHA256" decryption="AES" />'
 
 # The stand-ins of the CNG keys have the permissions of Unix files, so their access lists say nothing.
 READERS = {
@@ -22,6 +31,41 @@ READERS = {
     "iisConfigurationKey": ["S-1-5-18", "S-1-5-32-544", "S-1-5-19", "S-1-5-32-568"],
 }
 POLICY = {"name": "lab", "rules": {"key_access": {"readers": READERS}}}
+
+
+def encrypted(host: Host, element: str, triple: bool) -> str:
+    """What ASP.NET would write for an element: XML Encryption for the host's NetFrameworkConfigurationKey."""
+    dummy, modulus, exponent = host.oracle("publickey", ASPNET).split()
+    public = rsa.RSAPublicNumbers(int(exponent, 16), int(modulus, 16)).public_key()
+    secret = os.urandom(24 if triple else 32)
+    block = 8 if triple else 16
+    text = element.encode()
+    pad = block - len(text) % block
+    start = os.urandom(block)
+    cipher = Cipher(TripleDES(secret) if triple else algorithms.AES(secret), modes.CBC(start)).encryptor()
+    content = start + cipher.update(text + os.urandom(pad - 1) + bytes([pad])) + cipher.finalize()
+    oaep = padding.OAEP(padding.MGF1(hashes.SHA1()), hashes.SHA1(), None)
+    wrapped = public.encrypt(secret, padding.PKCS1v15() if triple else oaep)
+    xmlenc = "http://www.w3.org/2001/04/xmlenc#"
+
+    def data(value: bytes) -> str:
+        return f"<CipherData><CipherValue>{base64.b64encode(value).decode()}</CipherValue></CipherData>"
+
+    return (
+        f'<{element[1:].split()[0].rstrip(">")} configProtectionProvider="RsaProtectedConfigurationProvider">'
+        f'<EncryptedData Type="{xmlenc}Element" xmlns="{xmlenc}">'
+        f'<EncryptionMethod Algorithm="{xmlenc}{"tripledes" if triple else "aes256"}-cbc" />'
+        f'<KeyInfo xmlns="http://www.w3.org/2000/09/xmldsig#"><EncryptedKey xmlns="{xmlenc}">'
+        f'<EncryptionMethod Algorithm="{xmlenc}{"rsa-1_5" if triple else "rsa-oaep-mgf1p"}" />'
+        f'<KeyInfo xmlns="http://www.w3.org/2000/09/xmldsig#"><KeyName>Rsa Key</KeyName></KeyInfo>{data(wrapped)}'
+        f"</EncryptedKey></KeyInfo>{data(content)}</EncryptedData></{element[1:].split()[0].rstrip('>')}>"
+    )
+
+
+def web_config(host: Host, machine_key: str, more: str = "") -> None:
+    path = host.drive_c / "inetpub" / "wwwroot" / "web.config"
+    text = f"<configuration>{more}<system.web>{machine_key}</system.web></configuration>"
+    path.write_text(text, encoding="utf-8")
 
 
 @pytest.fixture
@@ -51,7 +95,19 @@ def test_every_trouble_has_its_verdict(
     # web1: CNG values. web2: the configuration of web1 without its keys, a reader too many, a left-over file; the first
     # connection breaks. web3: no iisWasKey.
     web2.oracle("setsddl", "iisWasKey", "D:(A;;FA;;;SY)(A;;FA;;;BA)(A;;FR;;;LS)(A;;FR;;;S-1-5-32-568)")
-    web2.config.write_bytes(web1.config.read_bytes())
+    # As web1 says it, in another spelling.
+    spelling = web1.config.read_bytes().replace(b"<configuration>", b"<configuration><!-- from web1 -->\r\n", 1)
+    web2.config.write_bytes(spelling.replace(b"\r\n", b"\n"))
+    # web3: a password in clear text, a site on a share. The machineKey of web2 is another; that of web1 is encrypted.
+    # web2 has the encrypted section of web1 without its key.
+    clear = b'<location path="x"><system.webServer><odbcLogging password="Pa55-clear" /></system.webServer></location>'
+    web3.config.write_bytes(web3.config.read_bytes().replace(b"</configuration>", clear + b"</configuration>"))
+    web1.oracle("create", ASPNET, "2048", "exportable")
+    strings = encrypted(web1, '<connectionStrings><add name="x" connectionString="Pa55" /></connectionStrings>', True)
+    common = MACHINE_KEY.format("AB" * 64, "CD" * 32)
+    web_config(web1, encrypted(web1, common, False), strings)
+    web_config(web2, MACHINE_KEY.format("12" * 64, "CD" * 32), strings)
+    web_config(web3, common.replace("AB" * 64, "ab" * 64))
     (web2.config_dir / "applicationHost.config.tmp").write_bytes(b"<configuration")
     web2.fault("drop", times=1)
     time.sleep(3)  # AppHostSvc keeps a copy of the new file by itself
@@ -77,9 +133,28 @@ def test_every_trouble_has_its_verdict(
     assert status("web2")["configuration_sound"] == "fail"
     assert status("web3")["values_open"] == "fail"
     assert "NTE_BAD_KEYSET" in hosts["web3"]["verdicts"]["keys_equal"]["reason"]
+    assert status("web1")["configuration_equal"] == status("web2")["configuration_equal"] == "pass"
+    assert status("web3")["configuration_equal"] == "fail"
+    reason = hosts["web3"]["verdicts"]["configuration_equal"]["reason"]
+    assert "Compared with web1: " in reason and "(only " in reason
+    assert status("web3")["secrets_encrypted"] == "fail" and status("web1")["secrets_encrypted"] == "pass"
+    assert "odbcLogging/@password" in hosts["web3"]["verdicts"]["secrets_encrypted"]["reason"]
+    assert status("web1")["machine_key_equal"] == "pass"
+    # What was read of web3 is equal; a file on a share was not read, which is no pass.
+    assert status("web3")["machine_key_equal"] == "unknown"
+    assert "share" in hosts["web3"]["verdicts"]["machine_key_equal"]["reason"]
+    assert status("web2")["machine_key_equal"] == "fail"
+    assert "Default Web Site/" in hosts["web2"]["verdicts"]["machine_key_equal"]["reason"]
+    # Shop has none, and web3 no Shop.
+    assert status("web1")["machine_key_set"] == "fail" and status("web3")["machine_key_set"] == "unknown"
+    assert "Shop/" in hosts["web1"]["verdicts"]["machine_key_set"]["reason"]
+    assert status("web1")["sections_open"] == "pass" and status("web3")["sections_open"] == "unknown"
+    assert status("web2")["sections_open"] == "fail"
+    assert "missing_key" in hosts["web2"]["verdicts"]["sections_open"]["reason"]
     assert status("web1")["key_access"] == status("web3")["key_access"] == "pass"
     text = "".join(path.read_text(encoding="utf-8-sig") for path in (tmp_path / "records").rglob("*") if path.is_file())
-    assert "[enc:" not in text
+    assert "[enc:" not in text and "Pa55" not in text
+    assert "ABABABAB" not in text.upper() and "CDCDCDCD" not in text.upper()
     assert "PRIVATE KEY" not in text
 
 

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
+from ansible_collections.webfarm.iis.plugins.plugin_utils import _canonical
 from lab import Host
 
 Module = Callable[..., dict[str, Any]]
@@ -26,10 +28,22 @@ LISTS = (
 
 
 def test_everything_in_one_call(ansible_module: Module, web1: Host, unchanged: Callable[..., Any]) -> None:
+    # A password that nobody encrypted, in an attribute that the schema of a third party declares.
+    (web1.config_dir / "schema" / "contoso.xml").write_text(
+        '<configSchema><sectionSchema name="contoso/gate"><collection addElement="door" defaultElement="doorDefaults">'
+        '<element name="lock"><attribute name="pin" type="string" encrypted="true" /></element></collection>'
+        "</sectionSchema></configSchema>",
+        encoding="utf-8",
+    )
+    clear = b'<contoso><gate><door name="front"><lock pin="Pa55-clear" /></door></gate></contoso></configuration>'
+    web1.config.write_bytes(web1.config.read_bytes().replace(b"</configuration>", clear))
+    time.sleep(3)  # AppHostSvc keeps a copy of the new file by itself
     with unchanged(web1):
-        result = ansible_module(web1, "server_info", check=True)
+        result = ansible_module(
+            web1, "server_info", check=True, compare_attributes=True, run_key="0f" * 32, canonical_ignore=["*/@id"]
+        )
     assert not result.get("failed"), result
-    assert result["changed"] is False and result["format_version"] == "1.1"
+    assert result["changed"] is False and result["format_version"] == "1.2"
     assert result["host"]["name"] == "WEB1" and result["host"]["machine_guid"] == web1.machine_guid
     assert result["redirection"] == {"enabled": False, "path": ""}
     assert all(result[name] for name in LISTS)
@@ -40,6 +54,21 @@ def test_everything_in_one_call(ansible_module: Module, web1: Host, unchanged: C
     in_file = [item for item in result["protected_values"] if item["file"] == "applicationHost.config"]
     assert files["applicationHost.config"]["protected_values"] == len(in_file)
     assert {item["verdict"] for item in result["protected_values"]} == {"ok"}
+    # The digest and the attributes are those that the controller computes with another parser.
+    declared = ["contoso/gate/door/lock/@pin"]
+    form = _canonical.canonical(content, ignore=["*/@id"], declared=declared, run_key=bytes.fromhex("0f" * 32))
+    own = files["applicationHost.config"]
+    assert own["canonical_digest"] == form.digest and own["canonical_keyed_digest"] == form.keyed_digest
+    assert _canonical.unpack(own["canonical_attributes"]) == form.attributes
+    assert own["encoding"] == "utf-8" and own["locations"]
+    states = {(item["file"], item["path"]): item for item in result["encrypted_attributes"]}
+    pin = states["applicationHost.config", "contoso/gate/door[@name='front']/lock/@pin"]
+    assert (pin["state"], pin["schema"], pin["provider"]) == ("clear", "contoso.xml", None)
+    for item in result["protected_values"]:
+        one = states[item["file"], item["path"]]
+        assert (one["state"], one["provider"]) == ("encrypted", item["provider"])
+        assert one["container"] == item["container"]
+    assert result["shared_config"]["state"] == "disabled" and result["shared_config"]["password"] == "none"
     providers = {(item["file"], item["name"]): item for item in result["configuration_providers"]}
     wasonly = providers["applicationHost.config", "IISWASOnlyAesProvider"]
     assert wasonly["was_only"] is True and wasonly["has_session"] is True and wasonly["used_by"] >= 1
@@ -74,13 +103,20 @@ def test_a_subset_and_a_malformed_file(ansible_module: Module, web2: Host) -> No
 def test_a_shared_configuration_is_reported(ansible_module: Module, web2: Host) -> None:
     path = web2.config_dir / "redirection.config"
     text = path.read_text(encoding="utf-8-sig")
-    element = r'<configurationRedirection enabled="true" path="\\files\iis" />'
+    element = r'<configurationRedirection enabled="true" path="\\files\iis" userName="web" password="Pa55" />'
     path.write_text(text.replace("<configurationRedirection />", element), encoding="utf-8")
     refused = ansible_module(web2, "server_info")
     assert refused["failed"] and r"\\files\iis" in refused["msg"] and "gather_subset" in refused["msg"]
     assert refused["redirection"] == {"enabled": True, "path": r"\\files\iis"}
-    rest = ansible_module(web2, "server_info", gather_subset=["keys", "files", "services"])
+    rest = ansible_module(web2, "server_info", gather_subset=["keys", "files", "services", "shared_config"])
     assert not rest.get("failed"), rest
     assert rest["redirection"] == {"enabled": True, "path": r"\\files\iis"}
     assert rest["services"] and rest["configuration_files"] and rest["key_containers"]
     assert rest["sites"] == [] and rest["protected_values"] == []
+    shared = rest["shared_config"]
+    assert (shared["state"], shared["path"], shared["user_name"]) == ("enabled", r"\\files\iis", "web")
+    # In clear: the schema of redirection.config says that it should not be.
+    assert shared["password"] == "clear" and "Pa55" not in json.dumps(rest)
+    (clear,) = [item for item in rest["encrypted_attributes"] if item["state"] == "clear"]
+    assert clear["file"] == "redirection.config"
+    assert clear["path"] == r"configurationRedirection[@path='\\files\iis']/@password"

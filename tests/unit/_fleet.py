@@ -65,6 +65,14 @@ def facts(host: str = "web1", farm: str = "shop", generation: int = 1, full: boo
     if full:
         attributes = {f"system.applicationHost/sites/site[@name='{farm}']/@id": "1", "system.webServer/@x": "2"}
         set_configuration(data, attributes)
+        data.update(format_version="1.2", encrypted_attributes=[], run_key_id="run")
+        one = {"site": "Shop", "application": "/", "runtime": "v4.0", "bits": 64, "state": "explicit"}
+        data["machine_keys"] = [
+            one | {"source": r"C:\inetpub\shop\web.config", "fingerprint": digest(farm, "machineKey")}
+        ]
+        section = {"path": "connectionStrings", "provider": "RsaProtectedConfigurationProvider", "kind": "rsa"}
+        section |= {"container": "NetFrameworkConfigurationKey", "verdict": "ok", "message": None, "fix": None}
+        data["web_configurations"] = [{"path": r"C:\inetpub\shop\web.config", "message": None, "sections": [section]}]
         data["history"] = {"enabled": True, "path": r"C:\inetpub\history", "snapshots": 10, "newest": RECORDED}
         data["backups"] = [{"name": "daily", "created": "2026-11-23T02:00:00Z", "proven": True}]
     return data
@@ -73,7 +81,9 @@ def facts(host: str = "web1", farm: str = "shop", generation: int = 1, full: boo
 def set_configuration(data: Facts, attributes: Mapping[str, str]) -> None:
     """Make applicationHost.config say this."""
     data["configuration_files"][0].update(
-        canonical_digest=digest(json.dumps(dict(attributes), sort_keys=True)), canonical_attributes=dict(attributes)
+        canonical_digest=digest(json.dumps(dict(attributes), sort_keys=True)),
+        canonical_keyed_digest="same",
+        canonical_attributes=dict(attributes),
     )
 
 
@@ -181,6 +191,25 @@ def _leftover(data: Facts) -> None:
     )
 
 
+def _clear_password(data: Facts) -> None:
+    one = {
+        "file": "applicationHost.config",
+        "path": "contoso/gate/@pin",
+        "line": 9,
+        "provider": None,
+        "container": None,
+    }
+    data["encrypted_attributes"].append(one | {"state": "clear", "schema": "contoso.xml"})
+
+
+def _clear_setting(data: Facts) -> None:
+    path = "system.applicationHost/applicationPools/environmentVariables/add[@name='X']/@value"
+    attributes = dict(data["configuration_files"][0]["canonical_attributes"])
+    data["configuration_files"][0].update(
+        canonical_keyed_digest="other", canonical_attributes=attributes | {path: "hmac:1234"}
+    )
+
+
 TROUBLE: dict[str, Change] = {
     "other_key": _set("iisWasKey", fingerprint=digest("somebody else")),
     "small_key": _set("iisConfigurationKey", bits=1024),
@@ -192,6 +221,15 @@ TROUBLE: dict[str, Change] = {
     "cng": _cng,
     "access": _access,
     "configuration": _changed_configuration,
+    "clear_password": _clear_password,
+    "clear_setting": _clear_setting,
+    "generated_machine_key": lambda data: data["machine_keys"][0].update(state="generated", fingerprint=None),
+    "other_machine_key": lambda data: data["machine_keys"][0].update(fingerprint=digest("other")),
+    "closed_machine_key": lambda data: data["machine_keys"][0].update(state="closed", fingerprint=None),
+    "closed_section": lambda data: data["web_configurations"][0]["sections"][0].update(verdict="bad_data"),
+    "dpapi": lambda data: data["web_configurations"][0]["sections"][0].update(kind="dpapi", container=None),
+    "on_a_share": lambda data: data["web_configurations"][0].update(message="It lies on a share."),
+    "without_web": lambda data: data.update(web_configurations=None, machine_keys=None),
     "leftover": _leftover,
     "history_off": lambda data: data["history"].update(enabled=False),
     "old_backup": lambda data: data["backups"][0].update(created="2026-10-01T02:00:00Z"),

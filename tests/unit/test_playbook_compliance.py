@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -29,10 +30,15 @@ from ansible.module_utils.basic import AnsibleModule
 def main():
     module = AnsibleModule(
         {
+            "canonical_ignore": {"type": "list", "elements": "str"},
+            "canonical_overrides": {"type": "list", "elements": "str"},
+            "compare_attributes": {"type": "bool"},
             "containers": {"type": "list", "elements": "str"},
             "decrypt": {"type": "str"},
             "gather_subset": {"type": "list", "elements": "str"},
+            "run_key": {"type": "str", "no_log": True},
             "unreadable": {"type": "str"},
+            "web_configurations": {"type": "str"},
         },
         supports_check_mode=True,
     )
@@ -195,7 +201,19 @@ def run(playbook: Playbook) -> Run:
 
 def test_one_call_per_host(run: Run) -> None:
     assert sorted(host for host, dummy in run.calls) == ["blog1", "web1", "web2", "web3", "web5"]
-    assert run.calls[0][1] == {"containers": [], "decrypt": "all", "gather_subset": ["all"], "unreadable": "report"}
+    run_keys = {given.pop("run_key") for dummy, given in run.calls}
+    # One random key for the whole run, retries included.
+    assert len(run_keys) == 1 and re.fullmatch("[0-9a-f]{64}", run_keys.pop())
+    assert run.calls[0][1] == {
+        "canonical_ignore": [],
+        "canonical_overrides": [],
+        "compare_attributes": True,
+        "containers": [],
+        "decrypt": "all",
+        "gather_subset": ["all"],
+        "unreadable": "report",
+        "web_configurations": "sites",
+    }
 
 
 def test_one_task_per_host(run: Run) -> None:

@@ -187,7 +187,8 @@ function open(host) {
   const fact = (name, value) => { if (value !== null && value !== undefined && value !== "") facts.push(el("div", null, el("dt", null, name), el("dd", null, value))); };
   fact("Farm", host.farm); fact("Groups", (D.lists[d[9]] || []).join(", ")); fact("Recorded", d[2]); fact("Computer", d[3]);
   fact("Machine GUID", d[4] && el("code", null, d[4])); fact("Windows", text(d[5])); fact("IIS", text(d[6])); fact("PowerShell", text(d[7]));
-  fact("Shared configuration", d[8]); fact("Key generation", d[19]);
+  const shared = D.lists[d[23]];
+  fact("Shared configuration", d[8] || (shared && shared[0] !== "disabled" && shared[0] !== "absent" ? shared[0] : null)); fact("Key generation", d[19]);
   const verdicts = D.rules.map((rule, at) => [rule, verdict(host, at)]).filter(one => one[1]).sort((a, b) => WEIGHT[a[1][0]] - WEIGHT[b[1][0]]);
   const keys = d[10].map(one => [text(one[0]), text(one[2]) === "present" ? "present" : el("strong", null, text(one[2])), one[3],
     one[4] === null ? null : one[4] ? "yes" : "no", one[5] ? el("span", null, chip(one[5]), bundleOf(one[5], host.farm) ? " " + bundleOf(one[5], host.farm) : "") : null, text(one[6]), one[7]]);
@@ -196,7 +197,11 @@ function open(host) {
     el("span", null, one[6] === "ok" ? badge("pass") : one[6] === "untested" ? badge("unknown") : badge("fail"), one[6] === "ok" ? "" : " " + one[6]),
     [one[8], one[10]].filter(Boolean).join(" → ") || null]);
   const files = d[13].map(one => [one[0], one[1] ? "there" : "missing", one[4] === null ? null : number(one[4]), one[5], el("code", { title: one[2] || "" }, short(one[2])),
-    one[3] ? el("code", { title: one[3] }, short(one[3])) : "not returned", one[6]]);
+    one[3] ? el("code", { title: one[3] }, short(one[3])) : "not returned", one[7], one[8], one[6]]);
+  const unprotected = (D.lists[d[22]] || []).map(one => [one[0], el("span.mono", null, one[1]), one[4], one[5]]);
+  const machineKeys = (D.lists[d[24]] || []).map(one => [one[0], one[1], one[2], one[3] ? el("code", { title: "fingerprint of this run" }, short(one[3])) : null]);
+  const sections = (D.lists[d[25]] || []).map(one => [el("span.mono", null, one[1]), el("span.mono", null, one[0]), one[2], one[4],
+    el("span", null, one[5] === "ok" ? badge("pass") : one[5] === "untested" ? badge("unknown") : badge("fail"), one[5] === "ok" ? "" : " " + one[5])]);
   const gathered = d[0] === "answered" || d[0] === "stale";
   const proof = value => value === null ? "not tested" : value ? badge("pass") : badge("fail");
   const history = d[17] ? [el("p", null, `${d[17][0] === null ? "Not known whether it is on" : d[17][0] ? "On" : "Off"}${d[17][1] ? ", in " + d[17][1] : ""}${d[17][2] === null ? "" : ", " + plural(d[17][2], "snapshot")}.`),
@@ -218,7 +223,11 @@ function open(host) {
       el("h3", null, "Protected values and session keys"),
       table("never with their clear text", ["Attribute", "Provider", "Container", "Decrypts", "Why not, and what to do"], values, "none"),
       el("h3", null, "Configuration files"),
-      table("as they lie on the server", ["File", "Is", "Bytes", "Written", "SHA-256", "Canonical digest", "Finding"], files, "none gathered"),
+      table("as they lie on the server", ["File", "Is", "Bytes", "Written", "SHA-256", "Canonical digest", "Encoding", "Location tags", "Finding"], files, "none gathered"),
+      unprotected.length ? table("not encrypted as the schema of the server wants", ["File", "Attribute", "State", "Schema"], unprotected) : null,
+      D.lists[d[24]] || D.lists[d[25]] ? [el("h3", null, "ASP.NET"),
+        table("machineKey, never its value", ["Application", "Is", "Set in", "Fingerprint of the run"], machineKeys, "no application"),
+        table("encrypted sections of web.config", ["Section", "File", "Provider", "Container", "Opens"], sections, "none")] : null,
       el("h3", null, "History"), history, el("h3", null, "Backups"), backups,
       el("h3", null, "Services, pools, sites"),
       table("services", ["Service", "State", "Start"], (D.lists[d[14]] || []).map(one => [one[0], one[1], one[2]]), "none gathered"),
