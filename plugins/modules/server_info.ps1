@@ -60,9 +60,7 @@ $script:files = @()
 
 try {
     Assert-WebfarmHost
-    Invoke-WebfarmPart -Name host -Script {
-        $module.Result.host = Get-WebfarmHostFact
-    }
+    Invoke-WebfarmPart -Name host -Script { $module.Result.host = Get-WebfarmHostFact }
     Invoke-WebfarmPart -Name redirection -Script {
         $module.Result.redirection = Get-WebfarmRedirection
         $script:redirected = $module.Result.redirection.enabled

@@ -21,7 +21,7 @@ FILES = {
     "windows/Microsoft.NET/Framework/v4.0.30319/Config/machine.config": "<configuration />",
     "windows/Microsoft.NET/Framework/v4.0.30319/Config/web.config": (
         "<configuration><configProtectedData><providers>"
-        '<add name="Farm" type="System.Configuration.RsaProtectedConfigurationProvider, x" keyContainerName="FarmKey" />'
+        '<add name="Farm" type="System.Configuration.RsaProtectedConfigurationProvider, x" keyContainerName="FarmKey"/>'
         '<add name="Mine" type="System.Configuration.RsaProtectedConfigurationProvider" useMachineContainer="false" />'
         "</providers></configProtectedData></configuration>"
     ),
