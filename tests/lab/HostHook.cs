@@ -7,7 +7,7 @@ using System.Runtime.InteropServices;
 /// <summary>
 /// What a member of a domain with IIS answers and Wine 8.0 does not. Loaded as a start-up hook (DOTNET_STARTUP_HOOKS) into the
 /// PowerShell of a simulated host; does nothing on Windows.
-///  1. LookupAccountNameW knows the accounts of C:\lab\accounts.txt, one a line: name, tab, SID. Everything built on it follows
+///  1. LookupAccountNameW knows the accounts of C:\lab\domain.txt, one a line: name, tab, SID. Everything built on it follows
 ///     (LsaLookupNames2, NTAccount.Translate).
 ///  2. HttpQueryServiceConfiguration knows the certificate bindings of C:\lab\sslcert.txt, one a line: address:port or host:port.
 /// </summary>
@@ -22,7 +22,7 @@ internal unsafe class StartupHook
     [DllImport("kernel32")] static extern IntPtr LocalFree(IntPtr p);
 
     const int Size = 12;
-    const string Accounts = @"C:\lab\accounts.txt", Certificates = @"C:\lab\sslcert.txt";
+    const string Accounts = @"C:\lab\domain.txt", Certificates = @"C:\lab\sslcert.txt";
     static readonly object gate = new object();
     static byte* lookup;
     static readonly byte[] kept = new byte[Size];

@@ -271,7 +271,7 @@ def write_static_files(drive: Path) -> None:
     write_schema(config / "schema")
     (drive / "lab").mkdir(exist_ok=True)
     lines = [f"FARM\\{name}\tS-1-5-21-1004336348-1177238915-682003330-{1100 + at}" for at, name in enumerate(ACCOUNTS)]
-    (drive / "lab/accounts.txt").write_text("".join(f"{line}\r\n" for line in lines), encoding="ascii")
+    (drive / "lab/domain.txt").write_text("".join(f"{line}\r\n" for line in lines), encoding="ascii")
     (drive / "lab/sslcert.txt").write_text("", encoding="ascii")
 
 
