@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -40,6 +41,7 @@ def encrypted(host: Host, element: str, triple: bool) -> str:
     secret = os.urandom(24 if triple else 32)
     block = 8 if triple else 16
     text = element.encode()
+    name = re.match("<([A-Za-z]+)", element)[1]
     pad = block - len(text) % block
     start = os.urandom(block)
     cipher = Cipher(TripleDES(secret) if triple else algorithms.AES(secret), modes.CBC(start)).encryptor()
@@ -52,13 +54,13 @@ def encrypted(host: Host, element: str, triple: bool) -> str:
         return f"<CipherData><CipherValue>{base64.b64encode(value).decode()}</CipherValue></CipherData>"
 
     return (
-        f'<{element[1:].split()[0].rstrip(">")} configProtectionProvider="RsaProtectedConfigurationProvider">'
+        f'<{name} configProtectionProvider="RsaProtectedConfigurationProvider">'
         f'<EncryptedData Type="{xmlenc}Element" xmlns="{xmlenc}">'
         f'<EncryptionMethod Algorithm="{xmlenc}{"tripledes" if triple else "aes256"}-cbc" />'
         f'<KeyInfo xmlns="http://www.w3.org/2000/09/xmldsig#"><EncryptedKey xmlns="{xmlenc}">'
         f'<EncryptionMethod Algorithm="{xmlenc}{"rsa-1_5" if triple else "rsa-oaep-mgf1p"}" />'
         f'<KeyInfo xmlns="http://www.w3.org/2000/09/xmldsig#"><KeyName>Rsa Key</KeyName></KeyInfo>{data(wrapped)}'
-        f"</EncryptedKey></KeyInfo>{data(content)}</EncryptedData></{element[1:].split()[0].rstrip('>')}>"
+        f"</EncryptedKey></KeyInfo>{data(content)}</EncryptedData></{name}>"
     )
 
 
@@ -95,6 +97,7 @@ def test_every_trouble_has_its_verdict(
     # web1: CNG values. web2: the configuration of web1 without its keys, a reader too many, a left-over file; the first
     # connection breaks. web3: no iisWasKey.
     web2.oracle("setsddl", "iisWasKey", "D:(A;;FA;;;SY)(A;;FA;;;BA)(A;;FR;;;LS)(A;;FR;;;S-1-5-32-568)")
+    web1.config.write_bytes(web1.config.read_bytes().replace(rb"\\files\orders", rb"C:\inetpub\orders"))
     # As web1 says it, in another spelling.
     spelling = web1.config.read_bytes().replace(b"<configuration>", b"<configuration><!-- from web1 -->\r\n", 1)
     web2.config.write_bytes(spelling.replace(b"\r\n", b"\n"))
