@@ -30,8 +30,8 @@ sys.path.insert(0, str(ROOT / "tests" / "lab"))
 from lab import Farm, LabUnavailable, setup  # noqa: E402
 from lab.errors import LabError  # noqa: E402
 
-# At about 4 s a module call (2 to 3 on two idle cores) this is what a test run may cost.
-CALL_BUDGET = 400
+# At about 4 s a module call, two at a time, this is what a test run may cost.
+CALL_BUDGET = 900
 IN_CI = os.environ.get("CI", "").lower() in ("true", "1", "yes")
 # Tests that run side by side (pytest-xdist) have a farm each.
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
