@@ -19,12 +19,12 @@ using System.Xml;
 
 //AssemblyReference -Name System.Xml.dll -CLR Framework
 //TypeAccelerator -Name WebfarmCanonical -TypeName WebfarmCanonical
-//TypeAccelerator -Name WebfarmSchema -TypeName WebfarmSchema
+//TypeAccelerator -Name WebfarmEncryptedSchema -TypeName WebfarmEncryptedSchema
 
 namespace ansible_collections.webfarm.iis.plugins.module_utils._Canonical
 {
     /// <summary>The attributes that the schema files of a server declare as encrypted.</summary>
-    public class WebfarmSchema
+    public class WebfarmEncryptedSchema
     {
         private readonly Dictionary<string, string> declared = new Dictionary<string, string>(StringComparer.Ordinal);
 
@@ -175,7 +175,7 @@ namespace ansible_collections.webfarm.iis.plugins.module_utils._Canonical
         public WebfarmEncryptedAttribute[] Encrypted { get; private set; }
         public WebfarmLocation[] Locations { get; private set; }
 
-        private readonly WebfarmSchema schema;
+        private readonly WebfarmEncryptedSchema schema;
         private readonly List<Regex> ignore;
         private readonly List<Regex> overrides;
         private readonly byte[] runKey;
@@ -187,7 +187,7 @@ namespace ansible_collections.webfarm.iis.plugins.module_utils._Canonical
         /// <param name="ignore">paths of attributes or elements that do not count; * stands for anything</param>
         /// <param name="overrides">paths of attributes whose value is the server's own</param>
         /// <param name="runKey">makes secrets in clear comparable within one run; null: they do not count</param>
-        public WebfarmCanonical(byte[] bytes, WebfarmSchema schema, string[] ignore, string[] overrides, byte[] runKey)
+        public WebfarmCanonical(byte[] bytes, WebfarmEncryptedSchema schema, string[] ignore, string[] overrides, byte[] runKey)
         {
             this.schema = schema;
             this.ignore = Patterns(ignore);

@@ -8,11 +8,19 @@
 
 #AnsibleRequires -CSharpUtil ..module_utils._Configuration
 #AnsibleRequires -CSharpUtil ..module_utils._History
+#AnsibleRequires -PowerShell ..module_utils._FileFacts
+
+# So many differences are listed.
+$script:shown = 50
 
 Function Get-WebfarmDifference {
     <#
     .SYNOPSIS
-    Lists the attributes that differ between two configurations. Secrets are fingerprints of what is written.
+    Lists the attributes that differ between two configurations.
+
+    .DESCRIPTION
+    An encrypted value is a fingerprint of what is written. A secret in clear is [secret]; where the schema of this server cannot be
+    read, every value may be one.
 
     .PARAMETER Before
     The one.
@@ -35,21 +43,49 @@ Function Get-WebfarmDifference {
 
         [Parameter()]
         [int]
-        $Limit = 50
+        $Limit = $script:shown
     )
 
-    $number = 0
-    foreach ($difference in [WebfarmHistory]::Compare($Before, $After)) {
-        $number++
-        if ($number -gt $Limit) {
-            break
-        }
-        [ordered]@{
-            path = $difference.Path
-            change = $difference.Change
-            before = $difference.Before
-            after = $difference.After
-        }
+    foreach ($difference in [WebfarmHistory]::Compare($Before, $After, (Get-WebfarmSecretSchema)) | Select-Object -First $Limit) {
+        ConvertTo-WebfarmDifference -Difference $difference
+    }
+}
+
+Function Get-WebfarmSecretSchema {
+    <#
+    .SYNOPSIS
+    Returns what the schema of this server declares as encrypted; $null where not all of it can be read.
+    #>
+    [CmdletBinding()]
+    param ()
+
+    $problems = New-Object -TypeName System.Collections.Generic.List[object]
+    $schema = Get-WebfarmSchema -Problem $problems
+    if ($problems.Count -eq 0) {
+        $schema
+    }
+}
+
+Function ConvertTo-WebfarmDifference {
+    <#
+    .SYNOPSIS
+    Returns one difference as results have it.
+
+    .PARAMETER Difference
+    From [WebfarmHistory]::Compare.
+    #>
+    [CmdletBinding()]
+    param (
+        [Parameter(Mandatory = $true)]
+        [object]
+        $Difference
+    )
+
+    [ordered]@{
+        path = $Difference.Path
+        change = $Difference.Change
+        before = $Difference.Before
+        after = $Difference.After
     }
 }
 
@@ -76,6 +112,7 @@ Function Add-WebfarmSnapshotDifference {
         $File
     )
 
+    $schema = Get-WebfarmSecretSchema
     foreach ($snapshot in $History.snapshots) {
         $snapshot.differences = $null
         $snapshot.difference_count = $null
@@ -84,8 +121,11 @@ Function Add-WebfarmSnapshotDifference {
         }
         try {
             $old = [WebfarmConfiguration]::Load($snapshot.path)
-            $snapshot.difference_count = [WebfarmHistory]::Compare($old, $File).Length
-            $snapshot.differences = @(Get-WebfarmDifference -Before $old -After $File)
+            $found = @([WebfarmHistory]::Compare($old, $File, $schema))
+            $snapshot.difference_count = $found.Count
+            $snapshot.differences = @(
+                $found | Select-Object -First $script:shown | ForEach-Object -Process { ConvertTo-WebfarmDifference -Difference $_ }
+            )
         }
         catch {
             Write-Verbose -Message "$($snapshot.path) cannot be compared: $_"

@@ -61,7 +61,7 @@ Function Get-WebfarmSchema {
         $Problem
     )
 
-    $schema = New-Object -TypeName WebfarmSchema
+    $schema = New-Object -TypeName WebfarmEncryptedSchema
     $folder = Join-Path -Path (Get-WebfarmConfigurationFolder) -ChildPath 'schema'
     $paths = @()
     if ([System.IO.Directory]::Exists($folder)) {

@@ -11,6 +11,7 @@
 using System;
 using System.Collections.Generic;
 using System.Text;
+using ansible_collections.webfarm.iis.plugins.module_utils._Canonical;
 using ansible_collections.webfarm.iis.plugins.module_utils._Configuration;
 using ansible_collections.webfarm.iis.plugins.module_utils._KeyContainer;
 
@@ -18,7 +19,7 @@ using ansible_collections.webfarm.iis.plugins.module_utils._KeyContainer;
 
 namespace ansible_collections.webfarm.iis.plugins.module_utils._History
 {
-    /// <summary>One attribute that differs. What may be a secret is a fingerprint of what is written, never the text.</summary>
+    /// <summary>One attribute that differs. An encrypted value is a fingerprint of what is written, a secret in clear is [secret].</summary>
     public class WebfarmDifference
     {
         public string Path { get; internal set; }
@@ -36,55 +37,68 @@ namespace ansible_collections.webfarm.iis.plugins.module_utils._History
         private static readonly string[] Secret = { "password", "passwd", "pwd", "secret", "token", "sessionkey", "connectionstring", "validationkey", "decryptionkey" };
 
         /// <summary>Attributes that differ from one file to another, in document order, those of the first file first.</summary>
-        public static WebfarmDifference[] Compare(WebfarmConfigurationFile before, WebfarmConfigurationFile after)
+        /// <param name="before">the one</param>
+        /// <param name="after">the other</param>
+        /// <param name="schema">what the server's schema declares as encrypted is a secret too, whatever its name; null: not known, every
+        /// value may be one</param>
+        public static WebfarmDifference[] Compare(WebfarmConfigurationFile before, WebfarmConfigurationFile after, WebfarmEncryptedSchema schema)
         {
-            Dictionary<string, string> old = Values(before), young = Values(after);
+            Dictionary<string, WebfarmConfigurationFile.Attribute> old = Values(before), young = Values(after);
             List<WebfarmDifference> found = new List<WebfarmDifference>();
-            foreach (KeyValuePair<string, string> pair in old)
+            foreach (KeyValuePair<string, WebfarmConfigurationFile.Attribute> pair in old)
             {
-                string text;
-                if (!young.TryGetValue(pair.Key, out text)) found.Add(Difference(pair.Key, "removed", pair.Value, null));
-                else if (text != pair.Value) found.Add(Difference(pair.Key, "changed", pair.Value, text));
+                WebfarmConfigurationFile.Attribute other;
+                if (!young.TryGetValue(pair.Key, out other)) found.Add(Difference("removed", pair.Value, null, schema));
+                else if (other.Value != pair.Value.Value) found.Add(Difference("changed", pair.Value, other, schema));
             }
-            foreach (KeyValuePair<string, string> pair in young)
-                if (!old.ContainsKey(pair.Key)) found.Add(Difference(pair.Key, "added", null, pair.Value));
+            foreach (KeyValuePair<string, WebfarmConfigurationFile.Attribute> pair in young)
+                if (!old.ContainsKey(pair.Key)) found.Add(Difference("added", null, pair.Value, schema));
             return found.ToArray();
         }
 
-        private static Dictionary<string, string> Values(WebfarmConfigurationFile file)
+        private static Dictionary<string, WebfarmConfigurationFile.Attribute> Values(WebfarmConfigurationFile file)
         {
-            Dictionary<string, string> values = new Dictionary<string, string>(StringComparer.Ordinal);
-            foreach (WebfarmConfigurationFile.Attribute attribute in file.Attributes) values[attribute.Path] = attribute.Value;
+            Dictionary<string, WebfarmConfigurationFile.Attribute> values =
+                new Dictionary<string, WebfarmConfigurationFile.Attribute>(StringComparer.Ordinal);
+            foreach (WebfarmConfigurationFile.Attribute attribute in file.Attributes) values[attribute.Path] = attribute;
             return values;
         }
 
-        private static WebfarmDifference Difference(string path, string change, string before, string after)
+        private static WebfarmDifference Difference(string change, WebfarmConfigurationFile.Attribute before,
+            WebfarmConfigurationFile.Attribute after, WebfarmEncryptedSchema schema)
         {
-            bool hidden = IsSecret(path, before) || IsSecret(path, after);
             WebfarmDifference difference = new WebfarmDifference();
-            difference.Path = path;
+            difference.Path = (before ?? after).Path;
             difference.Change = change;
-            difference.Before = Shown(before, hidden);
-            difference.After = Shown(after, hidden);
+            bool hidden = IsSecret(before ?? after, schema);
+            difference.Before = before == null ? null : Shown(before.Value, hidden);
+            difference.After = after == null ? null : Shown(after.Value, hidden);
             return difference;
         }
 
-        private static bool IsSecret(string path, string text)
+        private static bool IsSecret(WebfarmConfigurationFile.Attribute attribute, WebfarmEncryptedSchema schema)
         {
-            if (text == null) return false;
-            if (text.StartsWith("[enc:", StringComparison.Ordinal)) return true;
-            // A variable of the environment may be anything.
-            if (path.IndexOf("environmentVariable", StringComparison.OrdinalIgnoreCase) >= 0) return true;
-            string name = path.Substring(path.LastIndexOf('@') + 1);
+            if (schema == null) return true;
             foreach (string word in Secret)
-                if (name.IndexOf(word, StringComparison.OrdinalIgnoreCase) >= 0) return true;
-            return false;
+                if (attribute.Name.IndexOf(word, StringComparison.OrdinalIgnoreCase) >= 0) return true;
+            StringBuilder plain = new StringBuilder("@" + attribute.Name);
+            for (WebfarmConfigurationFile.Element element = attribute.Owner; element.Parent != null; element = element.Parent)
+            {
+                // These hold whatever somebody put there.
+                if (element.Name == "environmentVariables" || element.Name == "appSettings") return true;
+                // The schema knows sections by their names, wherever a location element puts them.
+                if (element.Name == "location" && element.Parent.Parent == null) break;
+                plain.Insert(0, element.Name + "/");
+            }
+            return schema.FileOf(plain.ToString()) != null;
         }
 
         private static string Shown(string text, bool hidden)
         {
-            if (text == null) return null;
-            if (hidden) return "sha256:" + WebfarmKeyContainer.Sha256(Encoding.UTF8.GetBytes(text)).Substring(0, 16);
+            if (text.StartsWith("[enc:", StringComparison.Ordinal))
+                return "sha256:" + WebfarmKeyContainer.Sha256(Encoding.UTF8.GetBytes(text)).Substring(0, 16);
+            // The hash of a password in clear would tell who can guess.
+            if (hidden) return "[secret]";
             return text.Length <= ShownCharacters ? text : text.Substring(0, ShownCharacters) + "...";
         }
 

@@ -472,7 +472,7 @@ def test_a_thousand_hosts_cost_a_tenth_of_the_bound(tmp_path: Path) -> None:
     )
     seconds, megabytes, hosts = (float(word) for word in done.stdout.split())
     assert hosts == 1000
-    assert seconds < 1.5
+    assert seconds < 2.5  # about 1 on an idle machine; the bench measures the bound itself
     assert megabytes < 160  # about 80 of them are Python and its libraries
 
 

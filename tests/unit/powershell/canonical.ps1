@@ -17,7 +17,7 @@ $addType = [ScriptBlock]::Create([System.IO.File]::ReadAllText($work.add_type))
 New-Module -Name AddType -ScriptBlock $addType | Import-Module -WarningAction SilentlyContinue
 $null = Add-CSharpType -References @([System.IO.File]::ReadAllText($work.library))
 
-$schema = New-Object -TypeName WebfarmSchema
+$schema = New-Object -TypeName WebfarmEncryptedSchema
 foreach ($path in $work.schema) {
     $schema.Add([System.IO.File]::ReadAllBytes($path), [System.IO.Path]::GetFileName($path))
 }
