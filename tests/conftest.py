@@ -126,8 +126,9 @@ def ansible_module(pwsh_farm: Farm, ansible_adhoc: Callable[..., Any]) -> Callab
                 contacted = dispatcher._run(**options).contacted
         except AnsibleConnectionFailure as error:
             return {"unreachable": True, **dict(error.dark[name])}
-        # through JSON: plain types, as a playbook would register them
-        return dict(json.loads(json.dumps(contacted[name], default=str)))
+        # through JSON: plain types, as a playbook would register them; first what a failing assertion should show
+        result = dict(json.loads(json.dumps(contacted[name], default=str)))
+        return {key: result[key] for key in ("failed", "msg") if key in result} | result
 
     return call
 

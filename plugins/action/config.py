@@ -184,7 +184,7 @@ class ActionModule(WebfarmAction):
             _planned_container(name, fingerprint, before.get(name.lower()) or {})
             for name, fingerprint in planned.items()
         ]
-        live = next((item for item in facts.get("configuration_files") or [] if _is_live(item)), {})
+        live: Result = next((item for item in facts.get("configuration_files") or [] if _is_live(item)), {})
         file = {
             "path": live.get("path"),
             "before": live.get("sha256"),

@@ -126,4 +126,5 @@ class ActionModule(WebfarmAction):
             # What other keys open, the server judges.
             if str(value["container"] or "").casefold() in names:
                 raise _rewrap.RewrapError(f"{value['path']} ({value['provider']}: {value['verdict']})")
-        return _rewrap.rewrap(configuration, ring, moved, skip=set(accepted)).content
+        source = _rewrap.Source(configuration, ring, accepted=set(accepted), containers=moved)
+        return configuration.replace(dict(zip(source.paths, source.wrap(moved), strict=True)))

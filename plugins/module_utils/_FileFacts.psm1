@@ -369,5 +369,6 @@ Function Get-WebfarmSharedConfigurationFact {
 Export-ModuleMember -Function @(
     'ConvertTo-WebfarmRunKey'
     'Get-WebfarmFileFact'
+    'Get-WebfarmSchema'
     'Get-WebfarmSharedConfigurationFact'
 )

@@ -103,19 +103,31 @@ class Source:
     The same as module_utils/_Rewrap.cs does on the source host: session keys are wrapped again, so that the values
     under them stay as they are, byte for byte; direct RSA values are encrypted again. *fresh*: every server gets
     session keys of its own, and the values under them are encrypted again as well. Paths in *accepted* stay as they
-    are when they do not open. Raises :class:`RewrapError`.
+    are when they do not open. With *containers*, whatever is under other containers stays as it is, unopened. Raises
+    :class:`RewrapError`.
     """
 
     def __init__(
-        self, configuration: Configuration, keys: KeyRing, *, accepted: t.Collection[str] = (), fresh: bool = False
+        self,
+        configuration: Configuration,
+        keys: KeyRing,
+        *,
+        accepted: t.Collection[str] = (),
+        fresh: bool = False,
+        containers: t.Collection[str] | None = None,
     ) -> None:
+        names = None if containers is None else {name.casefold() for name in containers}
+
+        def concerned(provider: Provider | None) -> bool:
+            return names is None or (provider is not None and provider.container.casefold() in names)
+
         self._name = configuration.name
         self._fresh = fresh
         self._sessions: dict[str, tuple[Provider, SessionKey]] = {}
         self._texts: list[tuple[ProtectedValue, Provider, str | bytes]] = []
         for provider in configuration.providers:
             path = f"{provider.path}/@sessionKey"
-            if provider.kind != "aes" or not provider.session_key:
+            if provider.kind != "aes" or not provider.session_key or not concerned(provider):
                 continue
             try:
                 self._sessions[provider.name] = (provider, keys.session(provider))
@@ -124,6 +136,8 @@ class Source:
                     raise _fail(f"{self._name}: provider {provider.name}", provider.line, error) from None
         for value in configuration.values:
             found = configuration.provider(value.provider)
+            if not concerned(found):
+                continue
             if found is not None and found.kind == "aes" and not fresh and found.name in self._sessions:
                 continue
             try:

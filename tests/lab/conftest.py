@@ -55,10 +55,14 @@ def unchanged() -> Callable[..., AbstractContextManager[None]]:
 
     @contextlib.contextmanager
     def check(*hosts: Host) -> Iterator[None]:
-        before = [one.snapshot() for one in hosts]
-        yield
-        for one, state in zip(hosts, before, strict=True):
-            differences = state.differences(one.snapshot())
-            assert not differences, f"{one.name} changed:\n" + "\n".join(differences)
+        with contextlib.ExitStack() as stack:
+            for one in hosts:
+                # AppHostSvc may not have copied yet what the test wrote before.
+                stack.enter_context(one.history_paused())
+            before = [one.snapshot() for one in hosts]
+            yield
+            for one, state in zip(hosts, before, strict=True):
+                differences = state.differences(one.snapshot())
+                assert not differences, f"{one.name} changed:\n" + "\n".join(differences)
 
     return check

@@ -63,7 +63,7 @@ def test_key_files_are_named_by_the_rule_of_windows() -> None:
     assert content.file_prefix("iisCngConfigurationKey", "utf-16-le") == "f0e91f6485ac2d09485e4ec18135601e"
 
 
-def test_each_host_is_its_own_server(farm: Farm) -> None:
+def test_each_host_is_its_own_server(farm: Farm, web1: Host, web2: Host, web3: Host) -> None:
     told = {name: host.run(["cmd", "/c", "echo", "%COMPUTERNAME%"]) for name, host in farm.hosts.items()}
     for name, answer in told.items():
         assert answer.stdout.decode().strip() == name.upper(), answer

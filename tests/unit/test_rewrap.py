@@ -119,6 +119,21 @@ def test_session_keys_of_one_host_do_not_open_values_of_another() -> None:
     assert private(OTHER).session(a) == private(THIRD).session(b)
 
 
+def test_what_is_under_other_containers_stays_unopened() -> None:
+    """A file with CNG values too, and the key of one container only."""
+    one = configuration()
+    keys = pr.KeyRing({"iisWasKey": configuration_keys()["iisWasKey"]})
+    source = rw.Source(one, keys, containers=["IISWASKEY"])
+    new = {"iisWasKey": OTHER["iisWasKey"]}
+    after = ah.parse(one.replace(dict(zip(source.paths, source.wrap(public(new)), strict=True))), "x")
+    changed = {path for path in one.paths() if one.get(path) != after.get(path)}
+    assert changed == set(source.paths)
+    provider = after.provider("IISWASOnlyAesProvider")
+    assert provider is not None and private(new).session(provider) == keys.session(one.provider(provider.name))
+    direct = [one.provider(value.provider) for value in one.values if value.path in changed]
+    assert all(found is not None and found.container == "iisWasKey" for found in direct)
+
+
 def test_a_source_tells_no_secret() -> None:
     source = rw.Source(portable(), ring(cng=False), fresh=True)
     assert "Source applicationHost.config: 2 session keys, 9 values" in repr(source)

@@ -81,6 +81,36 @@ def test_every_script_is_5_1_and_laid_out(tmp_path: Path) -> None:
     assert not lines, "\n".join(lines)
 
 
+def test_functions_of_other_libraries_are_exported_and_required() -> None:
+    """What a script calls is its own, or exported by a library that it requires, itself or through another one."""
+    exported: dict[Path, set[str]] = {}
+    calls: dict[Path, set[str]] = {}
+    requires: dict[Path, list[Path]] = {}
+    for path in (*MODULES, *UTILS.glob("*.psm1")):
+        text = path.read_text(encoding="utf-8")
+        own = set(re.findall(r"(?m)^Function ([\w-]+)", text))
+        requires[path] = [
+            UTILS / f"{name.rpartition('.')[2]}.psm1" for kind, name in REQUIRES.findall(text) if kind == "PowerShell"
+        ]
+        export = re.search(r"(?ms)^Export-ModuleMember -Function @\((.*?)^\)", text)
+        exported[path] = set(re.findall(r"'([\w-]+)'", export[1])) if export else own
+        assert exported[path] <= own, f"{path.name} exports what it has not: {exported[path] - own}"
+        code = re.sub(r"(?s)<#.*?#>|(?m:^\s*#[^\n]*)", "", text)
+        calls[path] = set(re.findall(r"\b[A-Z][a-z]+-Webfarm\w+", code)) - own
+
+    def reached(path: Path, seen: set[Path]) -> set[Path]:
+        for one in requires.get(path, []):
+            if one not in seen:
+                seen.add(one)
+                reached(one, seen)
+        return seen
+
+    assert sum(map(len, calls.values())) > 100
+    for path, names in calls.items():
+        known = {name for one in reached(path, set()) for name in exported.get(one, set())}
+        assert names <= known, f"{path.name} calls what no library that it requires exports: {sorted(names - known)}"
+
+
 GOOD = """Function Get-Sample {
     <#
     .SYNOPSIS

@@ -297,13 +297,19 @@ class Host:
 
     def _container_state(self, names: Sequence[str]) -> dict[str, dict[str, str]]:
         # Wine encrypts a container's keys anew whenever a program closes it, so that the bytes in the registry say
-        # nothing: what counts is the public key and the security descriptor.
+        # nothing: what counts is the public key, the security descriptor, and whether the private key may leave.
         if not names:
             return {}
-        answers = self.oracle_batch(
-            [[verb, name] for name in names for verb in ("fingerprint", "getsddl")], check=False
-        )
-        return {name: {"fingerprint": answers[2 * at], "sddl": answers[2 * at + 1]} for at, name in enumerate(names)}
+        asked = (["fingerprint"], ["getsddl"], ["export", "private"])
+        answers = self.oracle_batch([[verb, name, *rest] for name in names for verb, *rest in asked], check=False)
+        return {
+            name: {
+                "fingerprint": answers[3 * at],
+                "sddl": answers[3 * at + 1],
+                "exportable": "no" if answers[3 * at + 2].startswith("ERROR") else "yes",
+            }
+            for at, name in enumerate(names)
+        }
 
     def snapshot(self, keep: bool = False) -> Snapshot:
         """The present state; with keep, restore() can bring it back later."""
@@ -339,6 +345,16 @@ class Host:
         kept = Snapshot(snapshot.files, snapshot.registry, snapshot.containers, snapshot.services, str(folder))
         (folder / "state.json").write_text(json.dumps(kept.to_json()), encoding="utf-8")
         return kept
+
+    @contextlib.contextmanager
+    def history_paused(self) -> Iterator[None]:
+        """AppHostSvc runs, but makes no copies."""
+        pause = self.drive_c / "lab/history.paused"
+        pause.touch()
+        try:
+            yield
+        finally:
+            pause.unlink(missing_ok=True)
 
     @property
     def pristine(self) -> Snapshot:

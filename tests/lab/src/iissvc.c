@@ -474,6 +474,8 @@ static DWORD helper_run(HANDLE stop)
     file = lab_format(L"%ls\\applicationHost.config", config);
     do {
         memset(&now, 0, sizeof now);
+        if (lab_exists(LAB_ROOT L"\\history.paused")) /* a test compares the files at this moment */
+            continue;
         if (!GetFileAttributesExW(file, GetFileExInfoStandard, &now))
             continue;
         /* the same twice: nobody is writing it */
