@@ -57,7 +57,7 @@ def unchanged() -> Callable[..., AbstractContextManager[None]]:
     def check(*hosts: Host) -> Iterator[None]:
         with contextlib.ExitStack() as stack:
             for one in hosts:
-                # AppHostSvc may not have copied yet what the test wrote before.
+                one.wait_until_read()
                 stack.enter_context(one.history_paused())
             before = [one.snapshot() for one in hosts]
             yield

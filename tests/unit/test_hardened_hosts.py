@@ -38,9 +38,7 @@ def test_no_managed_cryptography_travels_to_a_target() -> None:
         r"System\.Security\.Cryptography(?!\.X509Certificates)|\b(?:MD5|SHA1|SHA256|Aes|Rijndael|RSA)\w*(?:Managed|CryptoServiceProvider|Cng)\b"
         r"|\b(?:MD5|SHA1|SHA256|Aes|RSA)\.Create\b|Get-FileHash|\bProtectedData\b"
     )
-    found = {
-        (path.name, match[0]) for path in files for match in forbidden.finditer(path.read_text(encoding="utf-8"))
-    }
+    found = {(path.name, match[0]) for path in files for match in forbidden.finditer(path.read_text(encoding="utf-8"))}
     assert found == FIPS_APPROVED
     # SHA256.Create() is the managed class on .NET Framework: for PowerShell 7 alone.
     canonical = (PLUGINS / "module_utils" / "_Canonical.cs").read_text(encoding="utf-8")

@@ -346,6 +346,11 @@ class Host:
         (folder / "state.json").write_text(json.dumps(kept.to_json()), encoding="utf-8")
         return kept
 
+    def wait_until_read(self, seconds: float = 5) -> None:
+        """Until WAS has taken up a configuration written just now: it looks every second, and writes for its pools."""
+        while self.config.is_file() and 0 <= time.time() - self.config.stat().st_mtime < seconds:
+            time.sleep(0.2)
+
     @contextlib.contextmanager
     def history_paused(self) -> Iterator[None]:
         """AppHostSvc runs, but makes no copies."""
