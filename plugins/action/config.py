@@ -55,6 +55,7 @@ class ActionModule(WebfarmAction):
             },
         },
         "backup": {"type": "bool", "default": False},
+        "deadman_minutes": {"type": "int", "default": 15},
         "dependents": {"type": "str", "choices": ["fail", "reencrypt"], "default": "fail"},
         "golden_verdicts": {"type": "list", "elements": "dict"},
         "overrides": {"type": "dict"},

@@ -37,6 +37,7 @@ class ActionModule(WebfarmAction):
                 "accept_undecryptable",
                 "backup",
                 "containers",
+                "deadman_minutes",
                 "start_services",
                 "start_timeout",
                 "stop_timeout",

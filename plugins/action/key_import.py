@@ -16,6 +16,7 @@ class ActionModule(WebfarmAction):
         "accept_undecryptable": _custody.ACCEPT_SPEC,
         "allow_running": {"type": "bool", "default": False},
         "bundle": {"type": "path", "required": True},
+        "deadman_minutes": {"type": "int", "default": 15},
         "dependents": {"type": "str", "choices": ["fail", "reencrypt"], "default": "fail"},
     }
     CONTROLLER_ONLY = _custody.TRANSFER_CONTROLLER_ONLY

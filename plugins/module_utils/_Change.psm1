@@ -101,6 +101,10 @@ Function Open-WebfarmChange {
     if ($Change.Parameter.undo_expiry_hours -lt 1 -or $Change.Parameter.undo_expiry_hours -gt 8760) {
         throw "undo_expiry_hours is $($Change.Parameter.undo_expiry_hours); give 1 to 8760 hours."
     }
+    $minutes = $Change.Parameter['deadman_minutes']
+    if ($null -ne $minutes -and ($minutes -lt 0 -or $minutes -gt 1440)) {
+        throw "deadman_minutes is $minutes; give 1 to 1440 minutes, or 0 for no scheduled task."
+    }
     if ($Change.CheckMode) {
         $journal = Get-WebfarmJournal
         if ($null -ne $journal) {
@@ -963,6 +967,8 @@ Function Invoke-WebfarmChange {
         start_services = $given['start_services']
         warm_up = $given['warm_up']
         verify_urls = @($given['verify_urls'])
+        deadman_minutes = $given['deadman_minutes']
+        settler = $given['_settler']
         undo_expiry_hours = $given.undo_expiry_hours
         without_undo = $given.without_undo
         repair = $Change.Repair

@@ -9,12 +9,14 @@
 # The journal says how far a run has come. It is written, flushed, before each step, so that whoever finds it knows what may
 # have happened and what cannot have:
 #   prepared  the undo set is complete, nothing was touched             -> forget it
-#   stopping  services are being stopped, nothing was written           -> start them
+#   stopping  start types are made manual and services are being
+#             stopped, nothing was written                              -> start them
 #   writing   keys and file are being written                          -> undo both, start
 #   written   all is written, and is being proven                      -> prove, start, check; undo if that fails
 #   starting  it is proven, services are being started                  -> the same
 #   undoing   keys and file are being put back                          -> go on with it, start
 #   undone    keys and file are the old ones, services are being started -> start
+# Start types are given back last, before the journal goes.
 # No journal means that no run is under way.
 
 #AnsibleRequires -CSharpUtil ..module_utils._KeyContainer
@@ -112,15 +114,50 @@ Function Remove-WebfarmJournal {
     param ()
 
     $path = Get-WebfarmJournalPath
-    if ([System.IO.File]::Exists($path) -and $PSCmdlet.ShouldProcess($path, 'delete')) {
-        [System.IO.File]::Delete($path)
+    # The second is one whose writing was interrupted.
+    foreach ($name in $path, "$path.new") {
+        if ([System.IO.File]::Exists($name) -and $PSCmdlet.ShouldProcess($name, 'delete')) {
+            [System.IO.File]::Delete($name)
+        }
+    }
+}
+
+Function Remove-WebfarmTemporary {
+    <#
+    .SYNOPSIS
+    Deletes what an interrupted write left beside the files of a journal that has been settled.
+
+    .PARAMETER Journal
+    The journal.
+    #>
+    [CmdletBinding(SupportsShouldProcess = $true)]
+    param (
+        [Parameter(Mandatory = $true)]
+        [object]
+        $Journal
+    )
+
+    foreach ($saved in $Journal.files) {
+        if ($saved.store -ne 'file' -or -not [System.IO.File]::Exists($saved.path)) {
+            continue
+        }
+        # As WebfarmConfiguration.WriteFile names them: the new content, and the old one while it is displaced.
+        $pattern = '^' + [regex]::Escape($saved.path) + '\.[0-9a-f]{8}\.webfarm(-old)?$'
+        foreach ($path in [System.IO.Directory]::GetFiles([System.IO.Path]::GetDirectoryName($saved.path))) {
+            if ($path -match $pattern -and $PSCmdlet.ShouldProcess($path, 'delete')) {
+                [System.IO.File]::Delete($path)
+            }
+        }
     }
 }
 
 Function Clear-WebfarmUndoSet {
     <#
     .SYNOPSIS
-    Deletes undo sets whose time is over. Returns their folders.
+    Deletes undo sets whose time is over, and those that were never finished. Returns their folders.
+
+    .DESCRIPTION
+    Only for whoever holds the lock, and when there is no journal.
     #>
     [CmdletBinding(SupportsShouldProcess = $true)]
     [OutputType([string])]
@@ -133,12 +170,14 @@ Function Clear-WebfarmUndoSet {
     $now = Get-WebfarmUnixTime
     foreach ($folder in [System.IO.Directory]::GetDirectories($root)) {
         $expires = [long]0
-        # The name begins with the time of expiry: a set whose description was never finished expires as well.
+        # The name begins with the time of expiry.
         $name = [System.IO.Path]::GetFileName($folder)
         if ($name -match '^(\d{10})-[0-9a-f]{8}$') {
             $expires = [long]$Matches[1]
         }
-        if ($expires -gt 0 -and $expires -lt $now -and $PSCmdlet.ShouldProcess($folder, 'delete expired undo set')) {
+        # The description is written last.
+        $finished = [System.IO.File]::Exists([System.IO.Path]::Combine($folder, 'undo.json'))
+        if ($expires -gt 0 -and ($expires -lt $now -or -not $finished) -and $PSCmdlet.ShouldProcess($folder, 'delete undo set')) {
             [System.IO.Directory]::Delete($folder, $true)
             $folder
         }
@@ -210,6 +249,8 @@ Function New-WebfarmUndoSet {
         undo_folder = $folder
         keys = @()
         files = @()
+        start_types = @()
+        due = 0
         state = [ordered]@{ services = @(); pools = @(); sites = @() }
         option = [ordered]@{
             stop_timeout = $Option.stop_timeout
@@ -631,6 +672,7 @@ Export-ModuleMember -Function @(
     'Read-WebfarmContent'
     'Remove-WebfarmFolder'
     'Remove-WebfarmJournal'
+    'Remove-WebfarmTemporary'
     'Restore-WebfarmFile'
     'Restore-WebfarmKey'
     'Save-WebfarmJournal'

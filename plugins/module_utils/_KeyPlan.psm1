@@ -139,6 +139,29 @@ Function Get-WebfarmTransactionSpec {
     }
 }
 
+Function Get-WebfarmDeadmanSpec {
+    <#
+    .SYNOPSIS
+    Returns the options of every module whose interrupted run a scheduled task settles.
+    #>
+    [CmdletBinding()]
+    [OutputType([hashtable])]
+    param ()
+
+    return @{
+        options = @{
+            deadman_minutes = @{
+                type = 'int'
+                default = 15
+            }
+            _settler = @{
+                type = 'str'
+                no_log = $true
+            }
+        }
+    }
+}
+
 Function Get-WebfarmServiceSpec {
     <#
     .SYNOPSIS
@@ -149,7 +172,7 @@ Function Get-WebfarmServiceSpec {
     param ()
 
     return @{
-        options = @{
+        options = (Get-WebfarmDeadmanSpec).options + @{
             start_services = @{
                 type = 'str'
                 choices = 'as_before', 'automatic'
@@ -628,6 +651,7 @@ Export-ModuleMember -Function @(
     'Get-WebfarmCandidateProof'
     'Get-WebfarmKeyPlan'
     'Get-WebfarmSentence'
+    'Get-WebfarmDeadmanSpec'
     'Get-WebfarmServiceSpec'
     'Get-WebfarmStateFolder'
     'Get-WebfarmTransactionSpec'

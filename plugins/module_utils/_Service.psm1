@@ -12,12 +12,17 @@
 #AnsibleRequires -CSharpUtil ..module_utils._Health
 #AnsibleRequires -CSharpUtil ..module_utils._ServiceControl
 #AnsibleRequires -PowerShell ..module_utils._Diagnosis
+#AnsibleRequires -PowerShell ..module_utils._EventLog
+#AnsibleRequires -PowerShell ..module_utils._Facts
 
 # The services that hold keys or configuration open, in the order in which they are stopped. The others that depend on one
 # of them are found on the host. AppHostSvc is last: it would save a half-written file to the history.
 $script:consumers = @('WMSVC', 'FTPSVC', 'MsDepSvc', 'W3SVC', 'WAS', 'AppHostSvc')
 $script:startOrder = @('AppHostSvc', 'WAS', 'W3SVC', 'FTPSVC', 'WMSVC', 'MsDepSvc')
 $script:active = @('running', 'paused', 'start_pending', 'continue_pending', 'pause_pending')
+
+# What IIS logs when a worker or WAS cannot read its configuration, or a pool its identity.
+$script:badEvents = @(2307, 5021, 5057, 5059, 5172, 5189)
 
 # How long a site may answer 503 or refuse connections right after the start, before that counts.
 $script:settleSeconds = 10
@@ -75,15 +80,15 @@ Function Invoke-WebfarmAppcmd {
 Function Get-WebfarmRuntimeObject {
     <#
     .SYNOPSIS
-    Lists application pools or sites with their runtime state.
+    Lists application pools or sites with their runtime state, or worker processes with their pool.
 
     .PARAMETER Kind
-    apppool or site.
+    apppool, site or wp.
     #>
     [CmdletBinding()]
     param (
         [Parameter(Mandatory = $true)]
-        [ValidateSet('apppool', 'site')]
+        [ValidateSet('apppool', 'site', 'wp')]
         [string]
         $Kind
     )
@@ -107,10 +112,14 @@ Function Get-WebfarmRuntimeObject {
         if ($node.LocalName -ne $element) {
             continue
         }
-        [ordered]@{
-            name = $node.GetAttribute("$element.NAME")
-            state = $node.GetAttribute('state')
+        $found = [ordered]@{ name = $node.GetAttribute("$element.NAME") }
+        if ($Kind -eq 'wp') {
+            $found.pool = $node.GetAttribute('APPPOOL.NAME')
         }
+        else {
+            $found.state = $node.GetAttribute('state')
+        }
+        $found
     }
 }
 
@@ -181,6 +190,71 @@ Function Get-WebfarmRunState {
         }
     }
     return $state
+}
+
+Function Get-WebfarmStartType {
+    <#
+    .SYNOPSIS
+    Lists the services that start with Windows and read keys or configuration, or need one that does.
+    #>
+    [CmdletBinding()]
+    param ()
+
+    foreach ($name in [WebfarmService]::StopOrder($script:consumers)) {
+        $service = [WebfarmService]::Query($name)
+        if ($service.StartType -eq 'auto') {
+            [ordered]@{
+                name = $name
+                start_type = $service.StartType
+            }
+        }
+    }
+}
+
+Function Set-WebfarmManualStart {
+    <#
+    .SYNOPSIS
+    Makes the start of services manual, so that a host that is started meanwhile does not start them.
+
+    .PARAMETER StartType
+    From Get-WebfarmStartType.
+    #>
+    [CmdletBinding(SupportsShouldProcess = $true)]
+    param (
+        [Parameter()]
+        [object[]]
+        $StartType = @()
+    )
+
+    foreach ($service in $StartType) {
+        if ($PSCmdlet.ShouldProcess($service.name, 'start by hand')) {
+            [WebfarmService]::SetStartType($service.name, 'manual')
+        }
+    }
+}
+
+Function Restore-WebfarmStartType {
+    <#
+    .SYNOPSIS
+    Gives services their start type back. One that somebody changed in the meantime stays as it is.
+
+    .PARAMETER StartType
+    From Get-WebfarmStartType; $null where nothing was recorded.
+    #>
+    [CmdletBinding(SupportsShouldProcess = $true)]
+    param (
+        [Parameter()]
+        [AllowNull()]
+        [object[]]
+        $StartType = @()
+    )
+
+    foreach ($service in $StartType) {
+        if ($null -ne $service -and [WebfarmService]::Query($service.name).StartType -eq 'manual' -and
+            $PSCmdlet.ShouldProcess($service.name, 'restore start type')) {
+            [WebfarmService]::SetStartType($service.name, $service.start_type)
+        }
+    }
 }
 
 Function Get-WebfarmWantedState {
@@ -735,6 +809,8 @@ Function Get-WebfarmWarmUpTarget {
         }
         [ordered]@{
             site = $item.Name
+            pool = if ($item.Pools.Count -gt 0) { $item.Pools[0] } else { '' }
+            status = 0
             address = Get-WebfarmProbeAddress -Address $binding.Address
             port = $binding.Port
             host = $hostName
@@ -791,6 +867,7 @@ Function Get-WebfarmWarmUpProblem {
             }
             Start-Sleep -Milliseconds 500
         }
+        $item.status = $answer.Status
         if ($answer.KeyFailure) {
             "$where answers 500.19: its worker process cannot read the configuration, see event 2307 in the Application log"
         }
@@ -803,6 +880,38 @@ Function Get-WebfarmWarmUpProblem {
         elseif ($answer.Failure) {
             "$where does not answer: $($answer.Message)"
         }
+    }
+}
+
+Function Get-WebfarmWorkerProblem {
+    <#
+    .SYNOPSIS
+    Says which application pools have no worker process although one of their sites has just answered.
+
+    .PARAMETER Target
+    From Get-WebfarmWarmUpTarget, after the requests.
+    #>
+    [CmdletBinding()]
+    [OutputType([string])]
+    param (
+        [Parameter()]
+        [object[]]
+        $Target = @()
+    )
+
+    # 400 and 503 come from HTTP.sys itself, without a worker.
+    $waiting = @($Target | Where-Object -FilterScript { $_.pool -and $_.status -and @(400, 503) -notcontains $_.status })
+    $end = [DateTime]::UtcNow.AddSeconds($script:settleSeconds)
+    while ($waiting.Count -gt 0) {
+        $workers = @(Get-WebfarmRuntimeObject -Kind wp | ForEach-Object -Process { $_.pool })
+        $waiting = @($waiting | Where-Object -FilterScript { $workers -notcontains $_.pool })
+        if ($waiting.Count -eq 0 -or [DateTime]::UtcNow -ge $end) {
+            break
+        }
+        Start-Sleep -Milliseconds 500
+    }
+    foreach ($item in $waiting) {
+        "the application pool $($item.pool) has no worker process although the site $($item.site) was asked and answered $($item.status)"
     }
 }
 
@@ -880,6 +989,33 @@ Function Get-WebfarmUrlProblem {
     }
 }
 
+Function Get-WebfarmEventProblem {
+    <#
+    .SYNOPSIS
+    Says which events of IIS tell that something could not be read or started. Nothing where the log cannot be read.
+
+    .PARAMETER Since
+    UTC time from which events count.
+    #>
+    [CmdletBinding()]
+    [OutputType([string])]
+    param (
+        [Parameter(Mandatory = $true)]
+        [DateTime]
+        $Since
+    )
+
+    # Both are texts of one form, to the second.
+    $first = ConvertTo-WebfarmTimeText -Time $Since
+    $said = @{}
+    foreach ($entry in (Get-WebfarmEventFact -Hours 1).entries) {
+        if ($script:badEvents -contains $entry.id -and [string]::CompareOrdinal($entry.time, $first) -ge 0 -and -not $said.ContainsKey($entry.message)) {
+            $said[$entry.message] = $true
+            "the $($entry.log) log has the new event $($entry.id) of $($entry.source): $($entry.message.TrimEnd('.'))"
+        }
+    }
+}
+
 Function Wait-WebfarmSite {
     <#
     .SYNOPSIS
@@ -940,6 +1076,9 @@ Function Get-WebfarmHealthProblem {
     .PARAMETER TimeoutSeconds
     What the requests may take.
 
+    .PARAMETER Since
+    UTC time at which the services were started: the event log is read from there on.
+
     .PARAMETER Warning
     A list that receives warnings.
     #>
@@ -953,6 +1092,10 @@ Function Get-WebfarmHealthProblem {
         [Parameter(Mandatory = $true)]
         [string]
         $Path,
+
+        [Parameter(Mandatory = $true)]
+        [DateTime]
+        $Since,
 
         [Parameter()]
         [bool]
@@ -998,6 +1141,11 @@ Function Get-WebfarmHealthProblem {
         foreach ($problem in Get-WebfarmWarmUpProblem -Target $targets -TimeoutSeconds $TimeoutSeconds -Warning $Warning) {
             $found.Add($problem)
         }
+        if ($found.Count -eq 0) {
+            foreach ($problem in Get-WebfarmWorkerProblem -Target $targets) {
+                $found.Add($problem)
+            }
+        }
     }
     foreach ($problem in Get-WebfarmUrlProblem -Url $Url -Configuration $configuration -TimeoutSeconds $TimeoutSeconds) {
         $found.Add($problem)
@@ -1009,6 +1157,9 @@ Function Get-WebfarmHealthProblem {
             $found.Add($problem)
         }
     }
+    foreach ($problem in Get-WebfarmEventProblem -Since $Since) {
+        $found.Add($problem)
+    }
     return $found.ToArray()
 }
 
@@ -1018,8 +1169,11 @@ Export-ModuleMember -Function @(
     'Get-WebfarmRunningConsumer'
     'Get-WebfarmRunState'
     'Get-WebfarmRuntimeObject'
+    'Get-WebfarmStartType'
     'Get-WebfarmWantedState'
     'Restore-WebfarmRuntime'
+    'Restore-WebfarmStartType'
+    'Set-WebfarmManualStart'
     'Start-WebfarmConsumer'
     'Stop-WebfarmConsumer'
     'Test-WebfarmRunning'

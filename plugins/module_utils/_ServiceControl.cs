@@ -101,6 +101,11 @@ namespace ansible_collections.webfarm.iis.plugins.module_utils._ServiceControl
 
         [DllImport("advapi32.dll", CharSet = CharSet.Unicode, SetLastError = true)]
         [return: MarshalAs(UnmanagedType.Bool)]
+        internal static extern bool ChangeServiceConfigW(IntPtr service, uint type, uint startType, uint errorControl, string program,
+            string group, IntPtr tag, string dependencies, string account, string accountWord, string displayName);
+
+        [DllImport("advapi32.dll", CharSet = CharSet.Unicode, SetLastError = true)]
+        [return: MarshalAs(UnmanagedType.Bool)]
         internal static extern bool StartServiceW(IntPtr service, uint count, IntPtr arguments);
 
         [DllImport("advapi32.dll", SetLastError = true)]
@@ -118,6 +123,7 @@ namespace ansible_collections.webfarm.iis.plugins.module_utils._ServiceControl
         private const uint ManagerConnect = 0x0001;
         private const uint ManagerEnumerate = 0x0004;
         private const uint ServiceQueryConfig = 0x0001;
+        private const uint ServiceChangeConfig = 0x0002;
         private const uint ServiceQueryStatus = 0x0004;
         private const uint ServiceStart = 0x0010;
         private const uint ServiceStop = 0x0020;
@@ -276,6 +282,35 @@ namespace ansible_collections.webfarm.iis.plugins.module_utils._ServiceControl
                     {
                         throw new Win32Exception(error);
                     }
+                }
+            }
+            finally
+            {
+                Close(service);
+                Close(manager);
+            }
+        }
+
+        // Sets the start type and nothing else; that an automatic start is delayed is a mark of its own and stays.
+        public static void SetStartType(string name, string startType)
+        {
+            const uint noChange = 0xFFFFFFFF;
+            int wanted = Array.IndexOf(StartTypes, startType);
+            if (wanted < 2)
+            {
+                throw new ArgumentException("The start type " + startType + " cannot be set.");
+            }
+            IntPtr manager = OpenManager(ManagerConnect);
+            IntPtr service = IntPtr.Zero;
+            try
+            {
+                service = ServiceNative.OpenServiceW(manager, name, ServiceChangeConfig);
+                if (service == IntPtr.Zero || !ServiceNative.ChangeServiceConfigW(service, noChange, (uint)wanted, noChange, null, null,
+                    IntPtr.Zero, null, null, null, null))
+                {
+                    int error = Marshal.GetLastWin32Error();
+                    throw new Win32Exception(error, "The start type of the service " + name + " cannot be set: " +
+                        new Win32Exception(error).Message);
                 }
             }
             finally

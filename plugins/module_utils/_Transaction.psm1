@@ -11,6 +11,7 @@
 #AnsibleRequires -CSharpUtil ..module_utils._Configuration
 #AnsibleRequires -CSharpUtil ..module_utils._Protection
 #AnsibleRequires -CSharpUtil ..module_utils._ProtectedFolder
+#AnsibleRequires -PowerShell ..module_utils._Deadman
 #AnsibleRequires -PowerShell ..module_utils._Facts
 #AnsibleRequires -PowerShell ..module_utils._Journal
 #AnsibleRequires -PowerShell ..module_utils._KeyPlan
@@ -32,21 +33,35 @@ Function Enter-WebfarmRun {
     param ()
 
     $mutex = $null
-    try {
-        $mutex = New-Object -TypeName System.Threading.Mutex -ArgumentList $false, $script:mutexName
-        $mine = $mutex.WaitOne($script:lockSeconds * 1000)
-    }
-    catch {
-        if ($_.Exception.GetBaseException() -is [System.Threading.AbandonedMutexException]) {
-            # Its owner was killed. The journal tells what it did.
-            $mine = $true
+    $mine = $false
+    $end = [DateTime]::UtcNow.AddSeconds($script:lockSeconds)
+    while ($null -eq $mutex) {
+        try {
+            $mutex = New-Object -TypeName System.Threading.Mutex -ArgumentList $false, $script:mutexName
+            $mine = $mutex.WaitOne($script:lockSeconds * 1000)
         }
-        else {
-            throw "The lock $script:mutexName cannot be taken: $(Get-WebfarmErrorText -ErrorRecord $_)"
+        catch {
+            $reason = $_.Exception.GetBaseException()
+            if ($reason -is [System.Threading.AbandonedMutexException]) {
+                # Its owner was killed. The journal tells what it did.
+                $mine = $true
+            }
+            elseif ($reason -isnot [System.UnauthorizedAccessException]) {
+                throw "The lock $script:mutexName cannot be taken: $(Get-WebfarmErrorText -ErrorRecord $_)"
+            }
+            elseif ([DateTime]::UtcNow -ge $end) {
+                break
+            }
+            else {
+                # A lock that SYSTEM made, for the scheduled task, opens for nobody else; it is there only while SYSTEM holds it.
+                Start-Sleep -Milliseconds 500
+            }
         }
     }
     if (-not $mine) {
-        $mutex.Dispose()
+        if ($null -ne $mutex) {
+            $mutex.Dispose()
+        }
         throw "Another run changes keys or configuration of this host (lock $script:mutexName). Wait until it has ended, and run again."
     }
     $run = @{
@@ -56,6 +71,8 @@ Function Enter-WebfarmRun {
     }
     try {
         $run.Settled = Resolve-WebfarmJournal
+        # Also what is left of a run that died just before or just behind its journal.
+        Clear-WebfarmDeadman
         $run.Cleaned = @(Clear-WebfarmTransport) + @(Clear-WebfarmUndoSet)
     }
     catch {
@@ -86,6 +103,30 @@ Function Exit-WebfarmRun {
         $Run.Lock.ReleaseMutex()
         $Run.Lock.Dispose()
         $Run.Lock = $null
+    }
+}
+
+Function Invoke-WebfarmSettling {
+    <#
+    .SYNOPSIS
+    What the scheduled task does. Returns the exit code of its process: 0 when the host is in order and the task is gone.
+    #>
+    [CmdletBinding()]
+    [OutputType([int])]
+    param ()
+
+    $run = $null
+    try {
+        $run = Enter-WebfarmRun
+        return 0
+    }
+    catch {
+        # Nobody reads it now; whoever starts the task by hand does. It is started again.
+        [Console]::Error.WriteLine((Get-WebfarmErrorText -ErrorRecord $_))
+        return 1
+    }
+    finally {
+        Exit-WebfarmRun -Run $run
     }
 }
 
@@ -323,8 +364,7 @@ Function Undo-WebfarmChange {
     if (-not $PSCmdlet.ShouldProcess('keys, file and services', 'undo')) {
         return
     }
-    # Each step is tried whatever became of the one before: the more is back, the better. A journal that cannot be written any
-    # more (the disk is full) is no reason to leave the host as it is.
+    # A journal that cannot be written any more (the disk is full) is no reason to leave the host as it is.
     $attempt = {
         param ($What, $Action)
         try {
@@ -341,14 +381,30 @@ Function Undo-WebfarmChange {
         catch {
             $Warning.Add("The journal could not be written while undoing: $(Get-WebfarmErrorText -ErrorRecord $_)")
         }
+        $problems = @()
         if ($Journal.in_service) {
-            & $attempt 'stopping the services again' { Stop-WebfarmConsumer -State $Journal.state -TimeoutSeconds $Journal.option.stop_timeout }
+            $problems = @(& $attempt 'stopping the services again' {
+                    Stop-WebfarmConsumer -State $Journal.state -TimeoutSeconds $Journal.option.stop_timeout
+                })
         }
-        foreach ($saved in $Journal.keys) {
-            & $attempt "the key $($saved.container)" { Restore-WebfarmKey -Saved $saved -Journal $Journal -Kept $Kept }
+        if ($problems.Count -gt 0) {
+            # What still runs must not see keys and file change one after the other.
+            return $problems
         }
-        foreach ($saved in $Journal.files) {
-            & $attempt $saved.path { Restore-WebfarmFile -Saved $saved -Journal $Journal -Kept $Kept -Warning $Warning }
+        # Each key and file is tried whatever became of the one before.
+        $problems = @(
+            foreach ($saved in $Journal.keys) {
+                & $attempt "the key $($saved.container)" { Restore-WebfarmKey -Saved $saved -Journal $Journal -Kept $Kept }
+            }
+            foreach ($saved in $Journal.files) {
+                & $attempt $saved.path { Restore-WebfarmFile -Saved $saved -Journal $Journal -Kept $Kept -Warning $Warning }
+            }
+        )
+        if ($problems.Count -gt 0) {
+            if ($Journal.in_service) {
+                $problems += 'the services stay stopped, because keys and file do not belong together'
+            }
+            return $problems
         }
         try {
             Save-WebfarmJournal -Journal $Journal -Phase undone
@@ -358,6 +414,7 @@ Function Undo-WebfarmChange {
         }
     }
     if ($Journal.in_service) {
+        $since = [DateTime]::UtcNow
         & $attempt 'starting the services' {
             $null = Start-WebfarmConsumer -State $Journal.state -TimeoutSeconds $Journal.option.start_timeout
             foreach ($trouble in Restore-WebfarmRuntime -State $Journal.state) {
@@ -368,6 +425,7 @@ Function Undo-WebfarmChange {
             State = $Journal.state
             Path = [System.IO.Path]::Combine((Get-WebfarmConfigurationFolder), 'applicationHost.config')
             WarmUp = $false
+            Since = $since
             TimeoutSeconds = $Journal.option.start_timeout
             Warning = $Warning
         }
@@ -380,6 +438,7 @@ Function Undo-WebfarmChange {
             $Attention.Add((Get-WebfarmErrorText -ErrorRecord $_))
         }
     }
+    & $attempt 'the start types of the services' { Restore-WebfarmStartType -StartType $Journal.start_types }
 }
 
 Function Confirm-WebfarmWritten {
@@ -461,6 +520,7 @@ Function Start-WebfarmChanged {
     if ($Journal.option.start_services -eq 'automatic') {
         $wanted = Get-WebfarmWantedState -State $Journal.state
     }
+    $since = [DateTime]::UtcNow
     $started = @(Start-WebfarmConsumer -State $wanted -TimeoutSeconds $Journal.option.start_timeout)
     if ($started.Count -eq 0) {
         $Steps.Add('No service of IIS had been running, none was started; health was not checked.')
@@ -474,6 +534,7 @@ Function Start-WebfarmChanged {
         State = $wanted
         Path = [System.IO.Path]::Combine((Get-WebfarmConfigurationFolder), 'applicationHost.config')
         WarmUp = $Journal.option.warm_up
+        Since = $since
         Url = @($Journal.option.verify_urls)
         TimeoutSeconds = $Journal.option.start_timeout
         Warning = $Warning
@@ -499,6 +560,8 @@ Function Resolve-WebfarmJournal {
 
     $journal = Get-WebfarmJournal
     if ($null -eq $journal) {
+        # Of one whose first writing was interrupted half a file may be left.
+        Remove-WebfarmJournal
         return $null
     }
     $phase = $journal.phase
@@ -523,6 +586,7 @@ Function Resolve-WebfarmJournal {
             if ($journal.in_service) {
                 Start-WebfarmChanged -Journal $journal -Steps $steps -Warning $warnings
             }
+            Restore-WebfarmStartType -StartType $journal.start_types
             $settled.outcome = 'completed'
             $settled.message = 'An interrupted run had written keys and configuration; they were proven and what ran was started.'
         }
@@ -551,7 +615,8 @@ Function Resolve-WebfarmJournal {
         }
         Remove-WebfarmFolder -Path $journal.undo_folder
     }
-    Remove-WebfarmJournal
+    Remove-WebfarmTemporary -Journal $journal
+    Complete-WebfarmJournal -Warning $warnings
     $settled.warnings = $warnings.ToArray()
     return $settled
 }
@@ -686,7 +751,9 @@ Function Invoke-WebfarmTransaction {
     Stop consumers before, start them and check their health afterwards.
 
     .PARAMETER Option
-    stop_timeout, start_timeout, start_services, warm_up, verify_urls, undo_expiry_hours, without_undo, repair (the live file may be malformed), accepted.
+    stop_timeout, start_timeout, start_services, warm_up, verify_urls, undo_expiry_hours, without_undo, repair (the live file may
+    be malformed), accepted, deadman_minutes and settler (the script of the scheduled task, as the controller sent it; empty: no
+    task).
     #>
     [CmdletBinding(SupportsShouldProcess = $true)]
     param (
@@ -751,8 +818,13 @@ Function Invoke-WebfarmTransaction {
             Assert-WebfarmRestartable -State $state
             $journal.state = $state
             $report.Before = $state
-            Save-WebfarmJournal -Journal $journal -Phase stopping
-            $touched = $true
+        }
+        $journal.start_types = @(Get-WebfarmStartType)
+        Register-WebfarmDeadman -Journal $journal -Option $Option -Warning $warnings
+        Save-WebfarmJournal -Journal $journal -Phase stopping
+        $touched = $true
+        Set-WebfarmManualStart -StartType $journal.start_types
+        if ($InService) {
             Stop-WebfarmConsumer -State $state -TimeoutSeconds $Option.stop_timeout
             $stopped = @($state.services | Where-Object -FilterScript { $_.status -ne 'stopped' } | ForEach-Object -Process { $_.name })
             if ($stopped.Count -gt 0) {
@@ -767,7 +839,8 @@ Function Invoke-WebfarmTransaction {
         if ($InService) {
             Start-WebfarmChanged -Journal $journal -Steps $run.Steps -Warning $warnings
         }
-        Remove-WebfarmJournal
+        Restore-WebfarmStartType -StartType $journal.start_types
+        Complete-WebfarmJournal -Warning $warnings
         $report.Outcome = 'committed'
         $report.UndoFolder = $journal.undo_folder
         $report.UndoExpires = $journal.expires
@@ -791,7 +864,16 @@ Function Invoke-WebfarmTransaction {
                 [System.IO.File]::Delete($item.backup)
             }
         }
-        Complete-WebfarmFailure -Report $report -Run $run -Reason $reason -Problem $problems -Touched $touched -Written $written
+        $failure = @{
+            Report = $report
+            Run = $run
+            Reason = $reason
+            Problem = $problems
+            Touched = $touched
+            Written = $written
+            Warning = $warnings
+        }
+        Complete-WebfarmFailure @failure
     }
     $report.Steps = $run.Steps.ToArray()
     if ($InService) {
@@ -823,12 +905,20 @@ Function Complete-WebfarmFailure {
 
     .PARAMETER Written
     Keys or file may have been written.
+
+    .PARAMETER Warning
+    A list that receives warnings.
     #>
     [CmdletBinding()]
     param (
         [Parameter(Mandatory = $true)]
         [object]
         $Report,
+
+        [Parameter(Mandatory = $true)]
+        [AllowEmptyCollection()]
+        [System.Collections.Generic.List[string]]
+        $Warning,
 
         [Parameter(Mandatory = $true)]
         [hashtable]
@@ -862,12 +952,17 @@ Function Complete-WebfarmFailure {
             $back = 'Putting keys and file back did not succeed completely'
         }
         $trouble = @($Problem | ForEach-Object -Process { $_.TrimEnd('.') }) -join '; '
+        $who = 'the next run settles the journal first'
+        if ($Run.Journal.due) {
+            $due = [DateTimeOffset]::FromUnixTimeSeconds($Run.Journal.due).UtcDateTime
+            $who += ", and a scheduled task of the host tries to from $(ConvertTo-WebfarmTimeText -Time $due) on"
+        }
         $Report.Message = "$Reason Done: $done State: this host needs attention. ${back}: $trouble. The old keys and the old file lie in '$folder'. " +
-        "Next: remove the cause and run again, the next run settles the journal first; or repair by hand and delete $(Get-WebfarmJournalPath)."
+        "Next: remove the cause and run again, $who; or repair by hand and delete $(Get-WebfarmJournalPath)."
         $Run.Steps.Add('Undo was incomplete.')
         return
     }
-    Remove-WebfarmJournal
+    Complete-WebfarmJournal -Warning $Warning
     Remove-WebfarmFolder -Path $folder
     if (-not $Touched) {
         $Report.Message = "$Reason State: nothing was changed and nothing was stopped. Next: remove the cause and run again."
@@ -887,6 +982,74 @@ Function Complete-WebfarmFailure {
     }
     $Run.Steps.Add("Rolled back: $back$running.")
     $Report.Message = "$Reason Done: $done State: $back$running. Next: remove the cause and run again."
+}
+
+Function Register-WebfarmDeadman {
+    <#
+    .SYNOPSIS
+    Lets a scheduled task of the host settle this run if it does not come back.
+
+    .PARAMETER Journal
+    The journal; it receives the time.
+
+    .PARAMETER Option
+    The options of the transaction.
+
+    .PARAMETER Warning
+    A list that receives warnings.
+    #>
+    [CmdletBinding(SupportsShouldProcess = $true)]
+    param (
+        [Parameter(Mandatory = $true)]
+        [object]
+        $Journal,
+
+        [Parameter(Mandatory = $true)]
+        [hashtable]
+        $Option,
+
+        [Parameter(Mandatory = $true)]
+        [AllowEmptyCollection()]
+        [System.Collections.Generic.List[string]]
+        $Warning
+    )
+
+    # Without an undo set there is no journal, and nothing that a task could do.
+    if (-not $Option.deadman_minutes -or -not $Journal.undo_folder -or -not $PSCmdlet.ShouldProcess('scheduled task', 'register')) {
+        return
+    }
+    if (-not $Option.settler) {
+        $Warning.Add('No scheduled task stands by: the controller sent no script for it. An interrupted run is settled by the next one.')
+        return
+    }
+    $due = Set-WebfarmDeadman -Settler $Option.settler -Minutes $Option.deadman_minutes
+    $Journal.due = ([DateTimeOffset]$due).ToUnixTimeSeconds()
+}
+
+Function Complete-WebfarmJournal {
+    <#
+    .SYNOPSIS
+    Ends a run: the journal goes, then the scheduled task.
+
+    .PARAMETER Warning
+    A list that receives warnings.
+    #>
+    [CmdletBinding()]
+    param (
+        [Parameter(Mandatory = $true)]
+        [AllowEmptyCollection()]
+        [System.Collections.Generic.List[string]]
+        $Warning
+    )
+
+    Remove-WebfarmJournal
+    try {
+        Clear-WebfarmDeadman
+    }
+    catch {
+        # It finds no journal when it runs, and removes itself.
+        $Warning.Add("The scheduled task could not be removed; it does nothing and removes itself: $(Get-WebfarmErrorText -ErrorRecord $_)")
+    }
 }
 
 Function Get-WebfarmStateNow {
@@ -967,6 +1130,7 @@ Export-ModuleMember -Function @(
     'ConvertTo-WebfarmChangeList'
     'Enter-WebfarmRun'
     'Exit-WebfarmRun'
+    'Invoke-WebfarmSettling'
     'Invoke-WebfarmTransaction'
     'Move-WebfarmLeftover'
 )

@@ -32,7 +32,7 @@ $spec = @{
     supports_check_mode = $true
 }
 
-$module = [Ansible.Basic.AnsibleModule]::Create($args, $spec, @((Get-WebfarmBundleSpec), (Get-WebfarmTransactionSpec)))
+$module = [Ansible.Basic.AnsibleModule]::Create($args, $spec, @((Get-WebfarmBundleSpec), (Get-WebfarmTransactionSpec), (Get-WebfarmDeadmanSpec)))
 
 $module.Result.changed = $false
 $module.Result.key_containers = @()

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import gzip
 import os
 import tempfile
@@ -16,9 +17,13 @@ import typing as t
 import zlib
 
 from ansible import constants as C
+from ansible import module_utils
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.plugins.loader import callback_loader
+from ansible.utils.vars import merge_hash
+
+from ansible_collections.webfarm.iis.plugins.plugin_utils import _settler
 
 Options = dict[str, t.Any]
 Result = dict[str, t.Any]
@@ -155,6 +160,32 @@ def recording_problem(
     return None
 
 
+@functools.cache
+def settler() -> str:
+    """The script of the scheduled task that settles an interrupted run, packed."""
+    folder = os.path.dirname(module_utils.__file__)
+    with open(os.path.join(folder, "powershell", "Ansible.ModuleUtils.AddType.psm1"), encoding="utf-8") as stream:
+        return pack(_settler.script(stream.read()).encode("utf-8"))
+
+
+class TransactionAction(ActionBase):  # type: ignore[misc]
+    """Calls a module that does everything on the target, and gives it the script of the scheduled task."""
+
+    MODULE: t.ClassVar[str]
+    DEADMAN_MINUTES = 15
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> Result:
+        result: Result = super().run(tmp, task_vars)
+        arguments = dict(self._task.args)
+        if not self._task.check_mode and str(arguments.get("deadman_minutes", self.DEADMAN_MINUTES)) != "0":
+            arguments["_settler"] = settler()
+        wrap_async = self._task.async_val and not self._connection.has_native_async
+        answer = self._execute_module(
+            module_name=self.MODULE, module_args=arguments, task_vars=task_vars, wrap_async=wrap_async
+        )
+        return merge_hash(result, answer)
+
+
 def active_callbacks() -> list[str]:
     """Names of the callback plugins of this run, by the rules of ansible-core's TaskQueueManager."""
     enabled = [str(name) for name in C.CALLBACKS_ENABLED or []]
@@ -266,6 +297,9 @@ class WebfarmAction(ActionBase):  # type: ignore[misc]
 
     def call_target(self, arguments: Options, module: str | None = None) -> Result:
         """One call of a module on the target. A failed call raises, with everything the target said."""
+        writes = module is None and not self.check_mode and arguments.get("_phase") not in ("compare", "cleanup")
+        if writes and arguments.get("deadman_minutes"):
+            arguments = {**arguments, "_settler": settler()}
         result: Result = self._execute_module(
             module_name=module or self.MODULE, module_args=arguments, task_vars=self._task_vars
         )

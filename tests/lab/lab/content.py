@@ -252,6 +252,7 @@ def _plain(text: str) -> str:
 def write_static_files(drive: Path) -> None:
     """administration.config, redirection.config, the schema folder and the default site's page."""
     config = drive / INETSRV / "config"
+    (drive / "windows/system32/tasks").mkdir(exist_ok=True)  # the Task Scheduler's, see lab.scheduler
 
     def place(target: Path, source: Path, otherwise: str) -> None:
         target.write_bytes(source.read_bytes() if source.is_file() else part(otherwise).replace("\n", "\r\n").encode())

@@ -22,7 +22,7 @@ from typing import Any
 
 import yaml
 
-from . import content, endpoint, faults, netns, setup, template, tls, wine
+from . import content, endpoint, faults, netns, scheduler, setup, template, tls, wine
 from .errors import LabError, LabUnavailable
 from .farm import MACHINE_GUID_KEY, Farm, Host, boot, exclusive
 
@@ -129,6 +129,9 @@ class Daemon:
             self.servers.append(server)
         self._save()
         self._write_inventory()
+        if pwsh:
+            farm = Farm(self.farm_name, self.root)
+            scheduler.Scheduler(list(farm.hosts.values()), self.stopping, self.log).start()
 
     def _save(self) -> None:
         new = self.folder / "state.new"

@@ -35,6 +35,7 @@ WATCHED = (
     "ProgramData/Microsoft/Crypto",
     "ProgramData/webfarm.iis",
     "users/root/Temp",
+    "windows/system32/tasks",
     "users/root/AppData/Local/Temp",
     "windows/temp",
 )
@@ -383,6 +384,7 @@ class Host:
         if not state.folder or not Path(state.folder).is_dir():
             raise LabError(f"{self.name}: this snapshot was taken without keep=True and cannot be restored")
         self.clear_faults()
+        self._forget_tasks()
         present = self.snapshot()
         if present == state:
             return
@@ -419,6 +421,11 @@ class Host:
             if failed:
                 raise LabError(f"{self.name}: services do not start after the reset: {failed}")
 
+    def _forget_tasks(self) -> None:
+        folder = self.drive_c / "windows/system32/tasks"
+        for path in folder.iterdir() if folder.is_dir() else ():
+            path.unlink(missing_ok=True)
+
     def _stop_everything(self) -> bool:
         """Answers whether the host had to be started anew for it."""
         answers = self.stop_services(timeout=10)
@@ -430,6 +437,14 @@ class Host:
         boot(self.prefix, self.enter)
         self.stop_services(timeout=30)
         return True
+
+    def restart(self) -> None:
+        """Pull the plug and start the host again: its automatic services start, then what its scheduler does then."""
+        from . import scheduler  # it needs this module
+
+        wine.stop_server(self.prefix)
+        boot(self.prefix, self.enter)
+        scheduler.boot(self)
 
     def _restore_registry(self, state: Snapshot, present: Snapshot, folder: Path) -> None:
         if present.containers != state.containers:

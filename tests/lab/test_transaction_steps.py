@@ -1,0 +1,160 @@
+# Copyright (c) 2026 the webfarm.iis authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The promise of the transaction, with a fault at every one of its steps.
+
+The steps come from the code itself, see steps.ps1. Each time: what is left is the old state, the new state, or
+something that the journal settles; WAS never runs on a mixture and would not be started on one by a restart of the
+host; afterwards the host is whole and serves, and nothing is left over.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import ansible
+import pytest
+from dependents import Dependents
+from test_transaction_target import KEYS, LIBRARIES, SOURCES, UTILS, windows
+
+from ansible_collections.webfarm.iis.plugins.plugin_utils._action import settler
+from lab import Farm
+
+HERE = Path(__file__).resolve().parent
+Case = dict[str, Any]
+INSTRUMENTED = ("_Deadman", "_Journal", "_Service", "_Transaction")
+# before: the process is killed before the step. during: in the middle of it. once: the step fails. stays: it fails, and
+# fails again while undoing. full: from there on no file can be written.
+KINDS = ("before", "during", "once", "stays", "full")
+
+
+@pytest.fixture(scope="module")
+def results(pwsh_farm: Farm) -> Iterator[dict[str, Any]]:
+    golden, host = pwsh_farm.host("web1"), pwsh_farm.host("web2")
+    golden.reset()
+    host.reset()
+    folder = host.drive_c / "lab" / "steps"
+    folder.mkdir(parents=True, exist_ok=True)
+    planned = []
+    for container, name in KEYS.items():
+        host.oracle("import", name, "exportable", stdin=golden.oracle("export", container, "private"))
+        planned.append(
+            {
+                "container": container,
+                "source": name,
+                "fingerprint": golden.oracle("fingerprint", container),
+                "bits": 2048,
+                "sddl": "",
+            }
+        )
+    for container in ("iisCngWasKey", "iisCngConfigurationKey"):
+        host.key_file(container, cng=True).write_bytes(golden.key_file(container, cng=True).read_bytes())
+    (folder / "candidate.config").write_bytes(golden.config.read_bytes())
+    host.stop_services("FTPSVC")
+    Dependents(host).stage()
+    job = {
+        "add_type": windows(
+            Path(ansible.__file__).parent / "module_utils" / "powershell" / "Ansible.ModuleUtils.AddType.psm1"
+        ),
+        "sources": [windows(UTILS / f"{name}.cs") for name in SOURCES],
+        "modules": [windows(UTILS / f"{name}.psm1") for name in LIBRARIES],
+        "instrumented": INSTRUMENTED,
+        "candidate": "C:\\lab\\steps\\candidate.config",
+        "keys": planned,
+        "settler": settler(),
+        "kinds": KINDS,
+    }
+    (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
+    output = host.pwsh(f"& '{windows(HERE / 'steps.ps1')}' -Job 'C:\\lab\\steps\\job.json'", timeout=1500)
+    (host.folder / "steps.json").write_text(output, encoding="utf-8")
+    yield dict(json.loads(output[output.index("{") :]))
+    host.reset()
+
+
+def cases(results: dict[str, Any], *kinds: str) -> Iterator[tuple[str, Case]]:
+    found = [case for case in results["cases"] if case["kind"] in kinds]
+    assert found
+    for case in found:
+        yield f"{case['kind']} step {case['at']}, {case['step']}: {case['outcome']} {case['message']}", case
+
+
+def state_of(case: Case, results: dict[str, Any]) -> str:
+    """old, new or mixed."""
+    for name in ("start", "new"):
+        if case["parts"] == results[name]["parts"]:
+            return name
+    return "mixed"
+
+
+def test_the_steps_are_the_whole_transaction(results: dict[str, Any]) -> None:
+    assert results["outcome"] == "committed", results["message"]
+    assert results["reset"]["parts"] == results["start"]["parts"]
+    assert all(results["new"]["parts"][name] != mark for name, mark in results["start"]["parts"].items())
+    trace = "\n".join(results["trace"])
+    for part in (
+        "Set-WebfarmDeadman",
+        "Save-WebfarmJournal",
+        "WebfarmService.SetStartType",
+        "WebfarmService.Stop",
+        "WebfarmKeyContainer.ImportPrivate",
+        "WebfarmConfiguration.WriteFile",
+        "Set-ItemProperty",
+        "WebfarmService.Start",
+        "Remove-WebfarmJournal",
+        "Clear-WebfarmDeadman",
+    ):
+        assert part in trace, trace
+    assert len(results["trace"]) > 30
+
+
+def test_every_step_was_hit_by_every_fault(results: dict[str, Any]) -> None:
+    for kind in KINDS:
+        hit = [case["step"] for case in results["cases"] if case["kind"] == kind]
+        assert hit == results["trace"], kind
+
+
+def test_a_mixture_has_a_journal_and_nothing_runs_on_it(results: dict[str, Any]) -> None:
+    mixed = 0
+    for name, case in cases(results, *KINDS):
+        left = case["left"]
+        if state_of(left, results) == "mixed":
+            mixed += 1
+            assert left["journal"] and left["task"], name
+            assert left["services"]["WAS"] == left["services"]["W3SVC"] == "stopped", name
+            # a restart of the host would start none of them
+            assert not [service for service, start in left["starts"].items() if start == "auto"], name
+    assert mixed > 10
+
+
+def test_a_run_that_ends_by_itself_leaves_the_old_or_the_new_state(results: dict[str, Any]) -> None:
+    for name, case in cases(results, "once"):
+        expected = {"committed": "new", "rolled_back": "start", "none": "start", "refused": "start"}
+        if case["outcome"] == "rollback_failed":
+            assert case["left"]["journal"], name
+            continue
+        assert state_of(case["left"], results) == expected[case["outcome"]], name
+        assert not case["left"]["journal"], name
+
+
+def test_afterwards_the_host_is_whole(results: dict[str, Any]) -> None:
+    start = results["start"]
+    for name, case in cases(results, *KINDS):
+        now = case["now"]
+        assert not case["healed"].startswith("error") and case["healed"] not in ("task 1", "task 3"), (
+            f"{name} {case['healed']}"
+        )
+        state = state_of(now, results)
+        assert state in ("start", "new"), name
+        if case["healed"] == "completed":
+            assert state == "new", name
+        for part in ("services", "starts", "pools", "sites"):
+            if state == "start" or part in ("services", "starts"):
+                assert now[part] == start[part], f"{name}: {part}"
+        assert not now["journal"] and not now["task"] and not now["state"], f"{name}: {now['state']} {now['task']}"
+        assert now["beside"] == start["beside"], name
+        # Killed between undo set and journal, a complete undo set of the old state stays until it expires.
+        complete = case["outcome"] == "killed" and case["step"].startswith("Save-WebfarmJournal") and case["at"] < 16
+        assert now["undo_sets"] == 1 if state == "new" else now["undo_sets"] <= int(complete), name
