@@ -261,7 +261,7 @@ $given = @{
     undo_expiry_hours = $module.Params.undo_expiry_hours
     without_undo = $module.Params.without_undo
 }
-foreach ($name in 'start_services', 'start_timeout', 'stop_timeout', 'verify_urls', 'warm_up') {
+foreach ($name in 'deadman_minutes', '_settler', 'start_services', 'start_timeout', 'stop_timeout', 'verify_urls', 'warm_up') {
     $given[$name] = $module.Params[$name]
 }
 $change = New-WebfarmChange -Parameter $given -CheckMode $module.CheckMode

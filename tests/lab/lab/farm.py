@@ -495,7 +495,7 @@ class Host:
             else:
                 faults.read_only(path)
         elif kind == "lock":
-            self._lock_file(str(args["path"]), float(args.get("seconds", 30)))
+            self._lock_file(str(args["path"]), float(args.get("seconds", 30)), bool(args.get("readable")))
         elif kind == "service":
             folder = self.drive_c / "lab/faults"
             folder.mkdir(parents=True, exist_ok=True)
@@ -504,10 +504,11 @@ class Host:
         else:
             self._faults.write([*self._faults.read(), {"id": uuid.uuid4().hex[:8], "kind": kind, **args}])
 
-    def _lock_file(self, path: str, seconds: float) -> None:
+    def _lock_file(self, path: str, seconds: float, readable: bool) -> None:
         windows = "C:\\" + path.replace("/", "\\")
+        words = ["lock", windows, str(int(seconds) or 1), *(["readable"] if readable else [])]
         process = subprocess.Popen(
-            [*self.enter, wine.loader(), "C:\\lab\\labctl.exe", "lock", windows, str(int(seconds) or 1)],
+            [*self.enter, wine.loader(), "C:\\lab\\labctl.exe", *words],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -8,7 +8,7 @@
                   action="Receive" (only these messages), times=N (default: until cleared)
     delay         wait before answering: seconds=S, action=..., times=N
     kill          end the next command and its children: after=S seconds, or marker=PATH as soon as that file exists
-                  (a path relative to drive C), with contains=TEXT in it; drop=True also cuts the connections, and new
+                  (a path relative to drive C, or a pattern), with contains=TEXT in it; drop=True also cuts the connections, and new
                   ones until the faults are cleared; spare=True leaves the command running; times=N (default 1)
     environment   more variables for the processes of commands: variables={...}
     unelevated    run commands with a token that is not elevated
@@ -17,7 +17,7 @@
                   a write that fits only in part as done, where Windows fails: with 0 every write fails as it should
     read_only     path=PATH (relative to drive C) can be read only, whoever asks; with attribute=True the file
                   attribute is set instead
-    lock          path=PATH is held open without sharing for seconds=S
+    lock          path=PATH is held open without sharing for seconds=S; with readable=True it can be read, not replaced
     service       a fault of the stand-in services: name="refuse-start-W3SVC", ms=N, code=N, times=N (see iissvc.c)
 
 skip=N lets N commands (kill, environment, unelevated, wrap) or messages (drop, delay) pass first.
@@ -46,7 +46,10 @@ def met(fault: Fault, drive: Path) -> bool:
     if not fault.get("marker"):
         return True
     try:
-        return str(fault.get("contains", "")) in (drive / fault["marker"]).read_text(encoding="utf-8", errors="replace")
+        return any(
+            str(fault.get("contains", "")) in path.read_text(encoding="utf-8", errors="replace")
+            for path in drive.glob(fault["marker"])
+        )
     except OSError:
         return False
 

@@ -4,9 +4,9 @@
 
 """The Task Scheduler of a host.
 
-Wine's schtasks.exe registers and deletes tasks and keeps their definitions where Windows keeps them, but nothing in
-Wine starts them: that is done here, by the same definitions. Everything in a host runs as one user, so
-that SYSTEM of a task is not another account than that of the connection.
+The lab's schtasks.exe (src/schtasks.c) registers and deletes tasks and keeps their definitions where Windows keeps them;
+they are started here, by the same definitions: when the host starts, and when their time has come. Everything in a host
+runs as one user, so that SYSTEM of a task is not another account than that of the connection.
 """
 
 from __future__ import annotations
@@ -98,6 +98,7 @@ class Scheduler:
                 found = tasks(host)
             except (OSError, ElementTree.ParseError):
                 continue  # it is being written or deleted
+            last = {mark: when for mark, when in last.items() if mark[0] in found}
             for task in found.values():
                 now = time.time()
                 mark = (task.name, task.due)

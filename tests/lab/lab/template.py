@@ -175,6 +175,7 @@ def install_programs(prefix: Path) -> None:
         "appcmd.exe": f"{INETSRV}/appcmd.exe",
         "iissetup.exe": f"{INETSRV}/iissetup.exe",
         "cngkeyhelper.dll": "windows/system32/cngkeyhelper.dll",
+        "schtasks.exe": "windows/system32/schtasks.exe",
     }
     for program in sorted(paths.BIN.glob("*.exe")) + sorted(paths.BIN.glob("*.dll")):
         if program.name.startswith(("HostHook", "StartupHook")):

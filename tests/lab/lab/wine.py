@@ -61,8 +61,9 @@ def environment(prefix: Path, extra: Mapping[str, str] | None = None) -> dict[st
         "WINELOADER": loader(),
         "WINESERVER": server(),
         "WINEDEBUG": "-all",
-        # no HTML engine, no desktop menus; never mscoree (.NET assemblies would not load)
-        "WINEDLLOVERRIDES": "mshtml=;winemenubuilder.exe=",
+        # no HTML engine, no desktop menus; the lab's schtasks.exe and not Wine's own; never mscoree (.NET assemblies
+        # would not load)
+        "WINEDLLOVERRIDES": "mshtml=;winemenubuilder.exe=;schtasks.exe=n",
         # .NET on Wine dies now and then with "Internal CLR error 0x80131506" without these
         "DOTNET_EnableWriteXorExecute": "0",
         "DOTNET_gcConcurrent": "0",

@@ -9,7 +9,8 @@
  *   labctl start [-t SECONDS] NAME...  start in the given order; one line per service: NAME OK or NAME ERROR code
  *   labctl stop [-t SECONDS] NAME...   stop in the given order
  *   labctl startup NAME=auto|demand|disabled ...
- *   labctl lock FILE SECONDS         hold a file open without sharing; prints "locked"
+ *   labctl lock FILE SECONDS [readable]   hold a file open without sharing, or so that it can be read and
+ *                                    not replaced; prints "locked"
  */
 #ifndef UNICODE
 #define UNICODE
@@ -153,8 +154,8 @@ static int startup(SC_HANDLE manager, int count, wchar_t **pairs) {
     return failed;
 }
 
-static int hold_file(const wchar_t *path, DWORD seconds) {
-    HANDLE file = CreateFileW(path, GENERIC_READ, 0, NULL, OPEN_EXISTING, 0, NULL);
+static int hold_file(const wchar_t *path, DWORD seconds, DWORD sharing) {
+    HANDLE file = CreateFileW(path, GENERIC_READ, sharing, NULL, OPEN_EXISTING, 0, NULL);
     if (file == INVALID_HANDLE_VALUE) {
         printf("ERROR %lu\n", GetLastError());
         return 1;
@@ -170,8 +171,8 @@ int wmain(int argc, wchar_t **argv) {
     SC_HANDLE manager;
     DWORD seconds = 30;
     int first = 2;
-    if (argc == 4 && !wcscmp(argv[1], L"lock")) {
-        return hold_file(argv[2], (DWORD)_wtoi(argv[3]));
+    if ((argc == 4 || argc == 5) && !wcscmp(argv[1], L"lock")) {
+        return hold_file(argv[2], (DWORD)_wtoi(argv[3]), argc == 5 ? FILE_SHARE_READ : 0);
     }
     if (argc < 3) {
         fprintf(stderr, "usage: labctl services|start|stop|startup NAME...\n");
