@@ -267,6 +267,30 @@ Function Reset-Host {
     }
 }
 
+Function Select-Step {
+    # The steps at which a fault of this kind differs from the others. Of a row of equal ones (four services stop) the first is
+    # enough, of a killed process also the second: between two of them.
+    param ($Trace, $Kind)
+    $row = 0
+    for ($at = 1; $at -le $Trace.Count; $at++) {
+        $label = $Trace[$at - 1]
+        $row = if ($at -gt 1 -and $Trace[$at - 2] -eq $label) { $row + 1 } else { 0 }
+        $writes = $label -like '*.Write*'
+        $taken = switch ($Kind) {
+            'before' { $row -lt 2 -or $label -like 'Write-WebfarmContent *' }
+            # Any other step that was done is the one before the next.
+            'during' { $writes -and ($row -eq 0 -or $label -like 'Write-WebfarmContent *') }
+            'once' { $row -eq 0 }
+            # What undoing does as well.
+            'stays' { $row -eq 0 -and $label -match 'WebfarmService\.|WebfarmKeyContainer\.|^Write-WebfarmContent ' }
+            'full' { $writes -and $row -eq 0 }
+        }
+        if ($taken) {
+            $at
+        }
+    }
+}
+
 $results = [ordered]@{ start = Get-Now }
 
 # The steps, as the code goes through them.
@@ -283,13 +307,14 @@ $results.reset = Get-Now
 
 $results.cases = @(
     foreach ($kind in $task.kinds) {
-        for ($at = 1; $at -le $results.trace.Count; $at++) {
+        foreach ($at in Select-Step -Trace $results.trace -Kind $kind) {
             $case = Invoke-Case -At $at -Kind $kind
             $case.at = $at
             $case.healed = 'none'
             if ($case.left.state.Count -gt 0 -or $case.left.task.Count -gt 0 -or $case.outcome -eq 'killed') {
                 # The task needs a process of its own: it heals where that differs most.
-                if ($kind -eq 'before' -and $case.left.task.Count -gt 0 -and $case.step -match '^(Save-WebfarmJournal|Write-WebfarmContent) ') {
+                if ($kind -eq 'before' -and $case.left.task.Count -gt 0 -and $case.step -match '^(Save-WebfarmJournal|Write-WebfarmContent) ' -and
+                    $results.trace[$at - 2] -ne $case.step) {
                     $case.healed = Invoke-Task
                 }
                 else {

@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from test_diagnose import MODULES as EVENT_LOG
+from test_diagnose import with_event_log
 
 from lab import Farm, Host
 
@@ -230,6 +233,36 @@ def test_what_goes_wrong_ends_in_the_old_state_running(
     assert "State:" in failed["msg"] and "Next:" in failed["msg"]
     assert kept(web2) == before
     no_traces(web2)
+
+
+def test_an_event_of_iis_since_the_start_ends_in_the_old_state(
+    shop: Material, ansible_module: Module, web2: Host
+) -> None:
+    before = kept(web2)
+    with_event_log(web2)
+    try:
+        when = time.time()
+        # the same before the services were started counts nothing; after it, here in a while, it does
+        for moment, number, pool in ((when - 60, 5057, "Earlier"), (when + 300, 5059, "Later")):
+            event = {
+                "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment)),
+                "source": "Microsoft-Windows-WAS",
+                "id": number,
+                "message": f"Application pool {pool} has been disabled.",
+            }
+            with (web2.drive_c / "lab/events.jsonl").open("a", encoding="utf-8") as log:
+                log.write(json.dumps(event) + "\n")
+        failed = ansible_module(web2, "config", **shop.options())
+        assert failed["failed"] and failed["transaction"]["outcome"] == "rolled_back", failed
+        assert "5059" in failed["msg"] and "Later" in failed["msg"] and "Earlier" not in failed["msg"]
+        assert kept(web2) == before
+        no_traces(web2)
+        # what a good start logs is no trouble
+        (web2.drive_c / "lab/events.jsonl").unlink()
+        done = ansible_module(web2, "config", **shop.options())
+        assert done.get("changed") is True, done
+    finally:
+        (web2.drive_c / EVENT_LOG).unlink()
 
 
 def test_a_full_disk_ends_in_the_old_state(shop: Material, ansible_module: Module, web2: Host) -> None:

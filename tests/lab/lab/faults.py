@@ -8,8 +8,9 @@
                   action="Receive" (only these messages), times=N (default: until cleared)
     delay         wait before answering: seconds=S, action=..., times=N
     kill          end the next command and its children: after=S seconds, or marker=PATH as soon as that file exists
-                  (a path relative to drive C, or a pattern), with contains=TEXT in it; drop=True also cuts the connections, and new
-                  ones until the faults are cleared; spare=True leaves the command running; times=N (default 1)
+                  (a path relative to drive C, or a pattern), with contains=TEXT in it; drop=True also cuts the
+                  connections, and new ones until the faults are cleared; spare=True leaves the command running;
+                  times=N (default 1)
     environment   more variables for the processes of commands: variables={...}
     unelevated    run commands with a token that is not elevated
     wrap          put words before the command: argv=[...]

@@ -4,9 +4,9 @@
 
 """The Task Scheduler of a host.
 
-The lab's schtasks.exe (src/schtasks.c) registers and deletes tasks and keeps their definitions where Windows keeps them;
-they are started here, by the same definitions: when the host starts, and when their time has come. Everything in a host
-runs as one user, so that SYSTEM of a task is not another account than that of the connection.
+The lab's schtasks.exe (src/schtasks.c) registers and deletes tasks and keeps their definitions where Windows keeps
+them; they are started here, by the same definitions: when the host starts, and when their time has come. Everything in
+a host runs as one user, so that SYSTEM of a task is not another account than that of the connection.
 """
 
 from __future__ import annotations
