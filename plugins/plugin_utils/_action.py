@@ -183,7 +183,8 @@ class TransactionAction(ActionBase):  # type: ignore[misc]
         answer = self._execute_module(
             module_name=self.MODULE, module_args=arguments, task_vars=task_vars, wrap_async=wrap_async
         )
-        return merge_hash(result, answer)
+        merged: Result = merge_hash(result, answer)
+        return merged
 
 
 def active_callbacks() -> list[str]:

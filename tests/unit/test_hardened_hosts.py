@@ -20,6 +20,8 @@ FIPS_APPROVED = {
     ("_Canonical.cs", "System.Security.Cryptography"),
     ("_Canonical.cs", "SHA256.Create"),
     ("_Canonical.cs", "SHA256CryptoServiceProvider"),
+    ("_Deadman.psm1", "System.Security.Cryptography"),
+    ("_Deadman.psm1", "SHA256CryptoServiceProvider"),
     ("_WebConfig.cs", "System.Security.Cryptography"),
     ("_WebConfig.cs", "Aes.Create"),
 }
