@@ -1104,6 +1104,7 @@ Function Close-WebfarmChange {
 }
 
 Export-ModuleMember -Function @(
+    'Add-WebfarmReport'
     'Assert-WebfarmNotRunning'
     'Close-WebfarmChange'
     'Confirm-WebfarmChange'

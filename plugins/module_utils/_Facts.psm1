@@ -526,6 +526,26 @@ Function Get-WebfarmRedirection {
     }
 }
 
+Function Get-WebfarmEffectivePath {
+    <#
+    .SYNOPSIS
+    Returns the path of the applicationHost.config that IIS reads: that of the shared folder while one is in use and this account can
+    read it, else the local one.
+    #>
+    [CmdletBinding()]
+    [OutputType([string])]
+    param ()
+
+    $redirection = Get-WebfarmRedirection
+    if ($redirection.enabled) {
+        $shared = [System.IO.Path]::Combine([Environment]::ExpandEnvironmentVariables($redirection.path), 'applicationHost.config')
+        if ([System.IO.File]::Exists($shared)) {
+            return $shared
+        }
+    }
+    return [System.IO.Path]::Combine((Get-WebfarmConfigurationFolder), 'applicationHost.config')
+}
+
 Function Assert-WebfarmNotRedirected {
     <#
     .SYNOPSIS
@@ -1239,6 +1259,7 @@ $export = @{
         'Get-WebfarmConfigurationFile'
         'Get-WebfarmConfigurationFolder'
         'Get-WebfarmContainerFact'
+        'Get-WebfarmEffectivePath'
         'Get-WebfarmErrorText'
         'Get-WebfarmHostFact'
         'Get-WebfarmInventory'

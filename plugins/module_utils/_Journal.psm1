@@ -197,7 +197,8 @@ Function New-WebfarmUndoSet {
     The entries of Get-WebfarmKeyPlan that change.
 
     .PARAMETER File
-    What changes besides the keys: dictionaries with path, store (file, or registry for the Centralized Certificate Store), before
+    What changes besides the keys: dictionaries with path, store (file, registry for the Centralized Certificate Store, key for the file
+    of a CNG key), before
     (bytes), before_sha256, after_sha256 and accepted (attribute paths that need not open afterwards).
 
     .PARAMETER Option
@@ -570,7 +571,13 @@ Function Restore-WebfarmFile {
         if ($hash -ne $Saved.after_sha256 -and $Saved.store -eq 'file' -and $Journal.undo_folder) {
             $copy = [System.IO.Path]::Combine($Journal.undo_folder, "$($Saved.undo_file).found-$(Get-WebfarmUnixTime)")
             [WebfarmProtectedFolder]::WriteFile($copy, $found)
-            $Warning.Add("$($Saved.path) had been edited after the interrupted change. That content does not fit the old keys and is kept in $copy.")
+            if ($Saved.after_sha256 -eq $Saved.before_sha256) {
+                # Something else than this collection wrote it as a part of the change, so that nobody knows what was to be in it.
+                $Warning.Add("$($Saved.path) was put back. What it held after the change that is undone is kept in $copy.")
+            }
+            else {
+                $Warning.Add("$($Saved.path) had been edited after the interrupted change. That content does not fit the old keys and is kept in $copy.")
+            }
         }
     }
     $data = $Kept["file $($Saved.undo_file)"]
@@ -630,7 +637,7 @@ Function Read-WebfarmContent {
 Function Write-WebfarmContent {
     <#
     .SYNOPSIS
-    Replaces a file, or puts protected values that are written as a configuration file into the registry.
+    Replaces a file, writes a key file, or puts protected values that are written as a configuration file into the registry.
 
     .PARAMETER Item
     Dictionary with path and store.
@@ -651,6 +658,11 @@ Function Write-WebfarmContent {
     )
 
     if (-not $PSCmdlet.ShouldProcess($Item.path, 'write')) {
+        return
+    }
+    if ($Item.store -eq 'key') {
+        # Written in place: the access list of a key file stays, and no second file appears in the folder of the keys.
+        [System.IO.File]::WriteAllBytes($Item.path, $Content)
         return
     }
     if ($Item.store -ne 'registry') {

@@ -421,15 +421,15 @@ Function Undo-WebfarmChange {
                 $Warning.Add($trouble)
             }
         }
-        $health = @{
-            State = $Journal.state
-            Path = [System.IO.Path]::Combine((Get-WebfarmConfigurationFolder), 'applicationHost.config')
-            WarmUp = $false
-            Since = $since
-            TimeoutSeconds = $Journal.option.start_timeout
-            Warning = $Warning
-        }
         try {
+            $health = @{
+                State = $Journal.state
+                Path = Get-WebfarmEffectivePath
+                WarmUp = $false
+                Since = $since
+                TimeoutSeconds = $Journal.option.start_timeout
+                Warning = $Warning
+            }
             foreach ($trouble in Get-WebfarmHealthProblem @health) {
                 $Attention.Add($trouble)
             }
@@ -462,6 +462,9 @@ Function Confirm-WebfarmWritten {
             $content = Read-WebfarmContent -Item $item
             if ($null -eq $content) {
                 throw "$($item.path) is not there any more."
+            }
+            if ($item.store -eq 'key') {
+                continue
             }
             $configuration = [WebfarmConfiguration]::Parse($content, $item.path.Substring($item.path.LastIndexOf('\') + 1))
             if ($item.store -eq 'file') {
@@ -532,7 +535,7 @@ Function Start-WebfarmChanged {
     $Steps.Add("Started $($started -join ', ').")
     $health = @{
         State = $wanted
-        Path = [System.IO.Path]::Combine((Get-WebfarmConfigurationFolder), 'applicationHost.config')
+        Path = Get-WebfarmEffectivePath
         WarmUp = $Journal.option.warm_up
         Since = $since
         Url = @($Journal.option.verify_urls)
@@ -744,11 +747,16 @@ Function Invoke-WebfarmTransaction {
 
     .PARAMETER File
     What changes besides the keys, each a dictionary with path, before and after (bytes), before_sha256 and after_sha256; where it
-    matters also backup (a path), store (file, or registry for the Centralized Certificate Store) and accepted (attribute paths
+    matters also backup (a path), store (file, registry for the Centralized Certificate Store, key for the file of a CNG key that an
+    Action may change) and accepted (attribute paths
     that need not open afterwards, besides those in Option.accepted).
 
     .PARAMETER InService
     Stop consumers before, start them and check their health afterwards.
+
+    .PARAMETER Action
+    Something else that changes keys and files, in place of KeySet and File.after: it gets a list for its steps, fills in what the
+    entries of Plan hold afterwards, and throws where it did not succeed.
 
     .PARAMETER Option
     stop_timeout, start_timeout, start_services, warm_up, verify_urls, undo_expiry_hours, without_undo, repair (the live file may
@@ -773,6 +781,11 @@ Function Invoke-WebfarmTransaction {
         [Parameter()]
         [switch]
         $InService,
+
+        [Parameter()]
+        [AllowNull()]
+        [scriptblock]
+        $Action,
 
         [Parameter(Mandatory = $true)]
         [hashtable]
@@ -834,7 +847,13 @@ Function Invoke-WebfarmTransaction {
         Assert-WebfarmQuiet -Plan $Plan -File $File -State $state
         $touched = $true
         $written = $true
-        Write-WebfarmChange -Run $run -Plan $Plan -KeySet $KeySet -File $File
+        if ($null -ne $Action) {
+            Save-WebfarmJournal -Journal $journal -Phase writing
+            & $Action $run.Steps
+        }
+        else {
+            Write-WebfarmChange -Run $run -Plan $Plan -KeySet $KeySet -File $File
+        }
         Save-WebfarmJournal -Journal $journal -Phase starting
         if ($InService) {
             Start-WebfarmChanged -Journal $journal -Steps $run.Steps -Warning $warnings

@@ -183,3 +183,8 @@ def install_programs(prefix: Path) -> None:
         place = drive / places.get(program.name, f"lab/{program.name}")
         place.unlink(missing_ok=True)  # never write into a file that may be shared
         shutil.copy2(program, place)
+    # Microsoft's PowerShell module for IIS, at its place.
+    modules = drive / "windows/system32/WindowsPowerShell/v1.0/Modules/IISAdministration"
+    modules.mkdir(parents=True, exist_ok=True)
+    for source in sorted((paths.LAB / "files/IISAdministration").iterdir()):
+        shutil.copyfile(source, modules / source.name)

@@ -1,0 +1,197 @@
+# Copyright (c) 2026 the webfarm.iis authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The module shared_config: Microsoft's route from one server to another, and what becomes of the keys on it.
+
+The cmdlets are the lab's, written after Microsoft's pages. What they do to an RSA key the oracle's
+fingerprints tell. Whether Microsoft's key file carries CNG keys is not documented: both cases are here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab import Farm, Host
+
+Module = Callable[..., dict[str, Any]]
+Unchanged = Callable[..., Any]
+SECRET = "Farm-Schluessel-2026"
+LOCAL = "C:\\export"
+SHARE = "\\\\files\\iis"
+FILES = ("applicationHost.config", "administration.config", "configEncKey.key")
+
+
+def share(host: Host, folder: Path) -> None:
+    """The same folder outside is C:\\export and the share \\\\files\\iis of this host."""
+    folder.mkdir(exist_ok=True)
+    local, unc = host.drive_c / "export", host.prefix / "dosdevices/unc/files"
+    unc.mkdir(parents=True, exist_ok=True)
+    for link in (local, unc / "iis"):
+        link.unlink(missing_ok=True)
+        link.symlink_to(folder)
+
+
+@pytest.fixture(autouse=True)
+def traces(farm: Farm) -> Iterator[None]:
+    """What share() and carry_cng() made is gone after the test."""
+    yield
+    for name in ("web1", "web2"):
+        host = farm.host(name)
+        for path in ("drive_c/export", "dosdevices/unc/files/iis", "drive_c/lab/carry-cng"):
+            (host.prefix / path).unlink(missing_ok=True)
+
+
+def carry_cng(*hosts: Host) -> None:
+    """The cmdlets of these hosts put the CNG keys into their key files as well."""
+    for host in hosts:
+        (host.drive_c / "lab/carry-cng").touch()
+
+
+def fingerprints(host: Host) -> dict[str, str]:
+    return {name: one["fingerprint"] for name, one in host.snapshot().containers.items() if name.startswith("iis")}
+
+
+def cng_keys(host: Host) -> list[bytes]:
+    return [host.key_file(name, cng=True).read_bytes() for name in ("iisCngWasKey", "iisCngConfigurationKey")]
+
+
+def silent(*results: dict[str, Any]) -> None:
+    """No result says a secret."""
+    for result in results:
+        text = json.dumps({name: part for name, part in result.items() if name != "invocation"})
+        assert SECRET not in text and "[enc:" not in text
+
+
+def exported(web1: Host, ansible_module: Module, folder: Path) -> dict[str, Any]:
+    share(web1, folder)
+    return ansible_module(web1, "shared_config", state="exported", path=LOCAL, key_encryption_password=SECRET)
+
+
+def test_from_one_server_to_another(
+    web1: Host, web2: Host, ansible_module: Module, unchanged: Unchanged, tmp_path: Path
+) -> None:
+    """Export, enable, disable with the shared configuration kept; each in check mode first and once more afterwards."""
+    folder = tmp_path / "share"
+    share(web1, folder)
+    carry_cng(web1, web2)
+    option = {"state": "exported", "path": LOCAL, "key_encryption_password": SECRET}
+    with unchanged(web1):
+        check = ansible_module(web1, "shared_config", check=True, diff=True, **option)
+    assert check["changed"] and not check.get("failed"), check.get("msg", check)
+    assert not list(folder.iterdir())
+    made = ansible_module(web1, "shared_config", **option)
+    assert made["changed"] and not made.get("failed"), made.get("msg", made)
+    assert sorted(path.name for path in folder.iterdir()) == sorted(FILES)
+    again = ansible_module(web1, "shared_config", **option)
+    assert again["changed"] is False, again
+
+    golden, own = fingerprints(web1), fingerprints(web2)
+    assert golden["iisWasKey"] != own["iisWasKey"]
+    share(web2, folder)
+    option = {"state": "enabled", "path": SHARE, "key_encryption_password": SECRET}
+    pins = {name: golden[name] for name in ("iisWasKey", "iisConfigurationKey")}
+    with unchanged(web2):
+        look = ansible_module(web2, "shared_config", check=True, diff=True, **option)
+    assert look["changed"] and not look.get("failed"), look.get("msg", look)
+    assert look["diff"]["after"]["shared_config"]["enabled"]
+    enabled = ansible_module(web2, "shared_config", expected_fingerprints=pins, **option)
+    assert enabled["changed"] and not enabled.get("failed"), enabled.get("msg", enabled)
+    assert fingerprints(web2)["iisWasKey"] == golden["iisWasKey"]
+    assert cng_keys(web2) == cng_keys(web1)
+    assert enabled["shared_config"] == {"enabled": True, "path": SHARE, "user_name": ""}
+    assert enabled["transaction"]["outcome"] == "committed"
+    same = ansible_module(web2, "shared_config", **option)
+    assert same["changed"] is False and not same.get("failed"), same.get("msg", same)
+
+    refused = ansible_module(web2, "shared_config", state="disabled")
+    assert refused.get("failed") and "put the old keys back" in refused["msg"], refused
+    kept = ansible_module(web2, "shared_config", state="disabled", keep="keys_and_configuration")
+    assert kept["changed"] and not kept.get("failed"), kept.get("msg", kept)
+    assert fingerprints(web2)["iisWasKey"] == golden["iisWasKey"]
+    assert web2.config.read_bytes() == (folder / FILES[0]).read_bytes() == web1.config.read_bytes()
+    assert web2.services()["W3SVC"] == "running"
+    assert ansible_module(web2, "shared_config", state="disabled", keep="keys")["changed"] is False
+    silent(check, made, look, enabled, kept)
+    for container in ("iisWasKey", "iisConfigurationKey"):
+        assert {one["container"]: one["after"] for one in enabled["key_containers"]}[container] == golden[container]
+
+
+def test_an_import_that_fails_leaves_the_old_keys(
+    web1: Host, web2: Host, ansible_module: Module, tmp_path: Path
+) -> None:
+    """The cmdlet imports the keys and then fails: keys, redirection and services are the old ones again."""
+    folder = tmp_path / "share"
+    carry_cng(web1, web2)
+    assert exported(web1, ansible_module, folder)["changed"]
+    share(web2, folder)
+    own, redirection = fingerprints(web2), (web2.config_dir / "redirection.config").read_bytes()
+    cng = cng_keys(web2)
+    running = web2.services()
+    (web2.drive_c / "lab/fail-enable").touch()
+    try:
+        result = ansible_module(web2, "shared_config", state="enabled", path=LOCAL, key_encryption_password=SECRET)
+    finally:
+        (web2.drive_c / "lab/fail-enable").unlink()
+    assert result.get("failed"), result
+    assert "Failed to commit" in result["msg"]
+    assert result["transaction"]["outcome"] == "rolled_back"
+    assert fingerprints(web2) == own
+    assert cng_keys(web2) == cng != cng_keys(web1)
+    assert (web2.config_dir / "redirection.config").read_bytes() == redirection
+    assert web2.services() == running
+    wrong = ansible_module(
+        web2, "shared_config", state="enabled", path=LOCAL, key_encryption_password="Falsches-Wort-1"
+    )
+    assert wrong.get("failed") and "password is incorrect" in wrong["msg"], wrong
+    assert fingerprints(web2) == own
+    assert cng_keys(web2) == cng
+    silent(result)
+
+
+def test_a_key_file_without_the_cng_keys_of_the_values(
+    web1: Host, web2: Host, ansible_module: Module, tmp_path: Path
+) -> None:
+    """The cmdlet succeeds, but the new keys do not open the shared configuration: everything is put back."""
+    folder = tmp_path / "share"
+    assert exported(web1, ansible_module, folder)["changed"]
+    share(web2, folder)
+    own, redirection = fingerprints(web2), (web2.config_dir / "redirection.config").read_bytes()
+    result = ansible_module(web2, "shared_config", state="enabled", path=LOCAL, key_encryption_password=SECRET)
+    assert result.get("failed") and "iisCngWasKey): bad_data" in result["msg"], result["msg"]
+    assert result["transaction"]["outcome"] == "rolled_back"
+    assert fingerprints(web2) == own
+    assert (web2.config_dir / "redirection.config").read_bytes() == redirection
+    assert web2.services()["W3SVC"] == "running"
+    warnings = " ".join(map(str, result.get("warnings", [])))
+    assert "redirection.config was put back" in warnings and "edited" not in warnings, warnings
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"state": "exported", "path": LOCAL, "key_encryption_password": "short"}, "it lacks: 8 characters"),
+        ({"state": "exported", "path": "export", "key_encryption_password": SECRET}, "no complete path"),
+        ({"state": "enabled", "path": "C:\\nowhere", "key_encryption_password": SECRET}, "cannot be read"),
+        ({"state": "enabled", "path": LOCAL, "key_encryption_password": SECRET}, "is not in C:\\export"),
+        ({"state": "enabled", "path": LOCAL}, "key_encryption_password is needed"),
+        (
+            {"state": "enabled", "path": LOCAL, "key_encryption_password": SECRET, "user_name": "web", "password": "x"},
+            "by web:",
+        ),
+        ({"state": "disabled"}, "Plain Disable-IISSharedConfig"),
+    ],
+)
+def test_what_is_refused(
+    web2: Host, ansible_module: Module, unchanged: Unchanged, tmp_path: Path, options: dict[str, Any], text: str
+) -> None:
+    share(web2, tmp_path / "empty")
+    with unchanged(web2):
+        result = ansible_module(web2, "shared_config", **options)
+    assert result.get("failed"), result
+    assert text in result["msg"], result["msg"]
+    assert "Nothing was changed" in result["msg"]
