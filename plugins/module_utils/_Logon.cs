@@ -43,10 +43,12 @@ namespace ansible_collections.webfarm.iis.plugins.module_utils._Logon
         // As IIS logs on the user of a share: LOGON32_LOGON_NETWORK_CLEARTEXT. The token can go on to another server.
         private const int NetworkClearText = 8;
 
-        /// <summary>A secret for a cmdlet; a method, because a cmdlet's arguments can be logged. null stays null.</summary>
+        /// <summary>
+        /// A secret for a cmdlet; a method, because a cmdlet's arguments can be logged. null for nothing, which reaches a method as an empty text.
+        /// </summary>
         public static SecureString Secure(string text)
         {
-            if (text == null) return null;
+            if (String.IsNullOrEmpty(text)) return null;
             SecureString secure = new SecureString();
             foreach (char c in text) secure.AppendChar(c);
             secure.MakeReadOnly();

@@ -121,6 +121,22 @@ def test_from_one_server_to_another(
         assert {one["container"]: one["after"] for one in enabled["key_containers"]}[container] == golden[container]
 
 
+def test_a_server_that_keeps_its_own_keys(web1: Host, ansible_module: Module, tmp_path: Path) -> None:
+    """No key is imported; the account is the computer's, so that neither cmdlet gets a password."""
+    assert exported(web1, ansible_module, tmp_path / "share")["changed"]
+    own, local = fingerprints(web1), web1.config.read_bytes()
+    enabled = ansible_module(web1, "shared_config", state="enabled", path=SHARE, copy_keys=False)
+    assert enabled["changed"] and not enabled.get("failed"), enabled.get("msg", enabled)
+    assert enabled["shared_config"]["enabled"] and fingerprints(web1) == own
+    warnings = " ".join(map(str, enabled.get("warnings", [])))
+    assert "cannot be tried from here" in warnings, warnings
+    kept = ansible_module(web1, "shared_config", state="disabled", keep="keys")
+    assert kept["changed"] and not kept.get("failed"), kept.get("msg", kept)
+    assert not kept["shared_config"]["enabled"]
+    assert fingerprints(web1) == own and web1.config.read_bytes() == local
+    assert web1.services()["W3SVC"] == "running"
+
+
 def test_an_import_that_fails_leaves_the_old_keys(
     web1: Host, web2: Host, ansible_module: Module, tmp_path: Path
 ) -> None:

@@ -1,0 +1,45 @@
+# Copyright (c) 2026 the webfarm.iis authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The rule for a key-encryption password, and reading a folder without another account."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+
+from test_windows_powershell import HERE, UTILS, core_utils, run_pwsh
+
+LACKS = {
+    "Farm-2026": "",
+    "Übung 2026": "",
+    "Ab1-": "8 characters",
+    "farm-2026": "an upper-case letter",
+    "FARM-2026": "a lower-case letter",
+    "Farm-Farm": "a digit",
+    "Farm20261": "a symbol",
+    "": "8 characters, an upper-case letter, a lower-case letter, a digit, a symbol",
+}
+
+
+def test_passwords_and_files(tmp_path: Path) -> None:
+    (tmp_path / "here.config").write_bytes(b"\xff\xfe<\x00")
+    work = tmp_path / "work.json"
+    work.write_text(
+        json.dumps(
+            {
+                "add_type": str(core_utils("powershell") / "Ansible.ModuleUtils.AddType.psm1"),
+                "csharp": [str(HERE / "key_container_stub.cs"), str(UTILS / "_Logon.cs")],
+                "passwords": list(LACKS),
+                "folder": str(tmp_path),
+                "names": ["here.config", "absent.config"],
+            }
+        ),
+        encoding="utf-8",
+    )
+    found = run_pwsh("logon.ps1", work)
+    assert dict(zip(LACKS, found["lacks"], strict=True)) == LACKS
+    assert found["contents"] == [base64.b64encode(b"\xff\xfe<\x00").decode(), "missing"]
+    assert found["secure"] == "System.Security.SecureString 1 True"
+    assert found["nothing"] is True
