@@ -994,6 +994,9 @@ Function Get-WebfarmEventProblem {
     .SYNOPSIS
     Says which events of IIS tell that something could not be read or started. Nothing where the log cannot be read.
 
+    .DESCRIPTION
+    What the log said in the same words within the day before is no trouble of this start: a pool that was broken before stays so.
+
     .PARAMETER Since
     UTC time from which events count.
     #>
@@ -1007,9 +1010,15 @@ Function Get-WebfarmEventProblem {
 
     # Both are texts of one form, to the second.
     $first = ConvertTo-WebfarmTimeText -Time $Since
+    $entries = @((Get-WebfarmEventFact -Hours 24 -Limit 200).entries | Where-Object -FilterScript { $script:badEvents -contains $_.id })
     $said = @{}
-    foreach ($entry in (Get-WebfarmEventFact -Hours 1).entries) {
-        if ($script:badEvents -contains $entry.id -and [string]::CompareOrdinal($entry.time, $first) -ge 0 -and -not $said.ContainsKey($entry.message)) {
+    foreach ($entry in $entries) {
+        if ([string]::CompareOrdinal($entry.time, $first) -lt 0) {
+            $said[$entry.message] = $true
+        }
+    }
+    foreach ($entry in $entries) {
+        if ([string]::CompareOrdinal($entry.time, $first) -ge 0 -and -not $said.ContainsKey($entry.message)) {
             $said[$entry.message] = $true
             "the $($entry.log) log has the new event $($entry.id) of $($entry.source): $($entry.message.TrimEnd('.'))"
         }

@@ -242,8 +242,9 @@ def test_an_event_of_iis_since_the_start_ends_in_the_old_state(
     with_event_log(web2)
     try:
         when = time.time()
-        # the same before the services were started counts nothing; after it, here in a while, it does
-        for moment, number, pool in ((when - 60, 5057, "Earlier"), (when + 300, 5059, "Later")):
+        # before the services were started it counts nothing, and the same again after it neither; what is new does
+        logged = ((-120, 5057, "Broken"), (-60, 5057, "Earlier"), (300, 5059, "Later"), (300, 5057, "Broken"))
+        for moment, number, pool in ((when + offset, *rest) for offset, *rest in logged):
             event = {
                 "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment)),
                 "source": "Microsoft-Windows-WAS",
@@ -254,7 +255,8 @@ def test_an_event_of_iis_since_the_start_ends_in_the_old_state(
                 log.write(json.dumps(event) + "\n")
         failed = ansible_module(web2, "config", **shop.options())
         assert failed["failed"] and failed["transaction"]["outcome"] == "rolled_back", failed
-        assert "5059" in failed["msg"] and "Later" in failed["msg"] and "Earlier" not in failed["msg"]
+        assert "5059" in failed["msg"] and "Later" in failed["msg"]
+        assert "Earlier" not in failed["msg"] and "Broken" not in failed["msg"]
         assert kept(web2) == before
         no_traces(web2)
         # what a good start logs is no trouble
