@@ -8,7 +8,8 @@
 
 A file is read twice: by lxml, which decides what is well-formed, and by a small tokenizer, which knows where every
 attribute value stands in the text. Both must see the same elements and attributes in the same order, otherwise the
-file is refused.
+file is refused. The tokenizer is slow. A file that it cannot refuse is read through lxml alone, with the tokenizer
+for the elements that may hold protected values, and for the whole file when attributes are asked for by their path.
 
 **Attribute path**, the same words as the target uses: relative to ``configuration``, elements joined by ``/``, the
 attribute last as ``@name``. An element is its qualified name and a predicate from the first of the attributes name,
@@ -22,12 +23,17 @@ attributes of one element. ``lenient=True`` reads UTF-16 and any root element, f
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import operator
 import re
 import typing as t
 from bisect import bisect_right
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from lxml import etree
 
 from ansible_collections.webfarm.iis.plugins.plugin_utils._protection import (
     Kind,
@@ -167,11 +173,10 @@ class Configuration:
     providers: tuple[Provider, ...]
     values: tuple[ProtectedValue, ...]
     locations: tuple[Location, ...]
-    sites: tuple[Site, ...]
-    pools: tuple[str, ...]
     _text: str
     _bom: bytes
-    _attributes: list[_Attribute]
+    _tree: _Element | _Node
+    _reader: _Reader | None
 
     def __repr__(self) -> str:
         return f"<Configuration {self.name} {len(self.content)} bytes, {len(self.values)} protected values>"
@@ -180,13 +185,30 @@ class Configuration:
     def sha256(self) -> str:
         return hashlib.sha256(self.content).hexdigest()
 
+    @functools.cached_property
+    def sites(self) -> tuple[Site, ...]:
+        return _sites(self._tree)
+
+    @functools.cached_property
+    def pools(self) -> tuple[str, ...]:
+        return tuple(pool.get("name") or "" for pool in self._tree.at("system.applicationHost/applicationPools/add"))
+
+    @functools.cached_property
+    def _attributes(self) -> list[_Attribute]:
+        if self._reader is None:
+            assert isinstance(self._tree, _Node)
+            self._reader = _Reader(self._text, self.name)
+            self._reader.read()
+            _cross_check(self._tree.node, self._reader)
+        return self._reader.attributes
+
+    @functools.cached_property
+    def _by_name(self) -> dict[str, Provider]:
+        return {provider.name.casefold(): provider for provider in self.providers}
+
     def provider(self, name: str | None) -> Provider | None:
         """The provider of that name; the case does not matter, real files mix it."""
-        if name is not None:
-            for provider in self.providers:
-                if provider.name.casefold() == name.casefold():
-                    return provider
-        return None
+        return None if name is None else self._by_name.get(name.casefold())
 
     def containers(self) -> tuple[str, ...]:
         """The containers that the protected values of this file need, each once, in order of first use."""
@@ -409,18 +431,42 @@ def _unescape(raw: str) -> str:
     return _REFERENCE.sub(one, _SPACE.sub(" ", raw))
 
 
+def _scan(text: str, position: int, end: int) -> t.Iterator[re.Match[str]]:
+    """The attributes from *position*, behind the name of an element."""
+    while found := _ATTRIBUTE.match(text, position, end):
+        yield found
+        position = found.end()
+
+
+class _Lines:
+    """The numbers of the lines of a text."""
+
+    def __init__(self, text: str) -> None:
+        alone = text.count("\r") != text.count("\r\n")
+        self.starts = [0] + [match.end() for match in re.finditer(r"\r\n|\r|\n" if alone else "\n", text)]
+
+    def at(self, offset: int) -> int:
+        return bisect_right(self.starts, offset)
+
+
+def _protected(text: str) -> tuple[str | None, str | None] | None:
+    """Provider and data, where the text of an attribute is a protected value."""
+    if not is_protected(text):
+        return None
+    provider, data = split_value(text)
+    # An empty one is a default of the schema, not a secret.
+    return None if data == "" else (provider, data)
+
+
 class _Reader:
     """The tokenizer: builds the tree with positions. It trusts that lxml has found the text well-formed."""
 
     def __init__(self, text: str, name: str) -> None:
         self.text = text
         self.name = name
-        self.line_starts = [0] + [match.end() for match in re.finditer(r"\r\n|\r|\n", text)]
+        self.line = _Lines(text).at
         self.order: list[_Element] = []
         self.attributes: list[_Attribute] = []
-
-    def line(self, offset: int) -> int:
-        return bisect_right(self.line_starts, offset)
 
     def lost(self, offset: int) -> ConfigurationError:
         return ConfigurationError(self.name, self.line(offset), "the place of an element in the text cannot be found")
@@ -459,10 +505,7 @@ class _Reader:
         element = _Element(match.group(2), self.line(match.start()), parent)
         position = match.start(3)
         end = match.end(3)
-        while True:
-            found = _ATTRIBUTE.match(self.text, position, end)
-            if not found:
-                break
+        for found in _scan(self.text, position, end):
             group = 2 if found.group(2) is not None else 3
             value = _unescape(found.group(group))
             line = self.line(found.start(1))
@@ -481,22 +524,39 @@ class _Reader:
         return element
 
 
-def _predicate(element: _Element, file: str) -> str:
+def _identity(get: t.Callable[[str], str | None]) -> tuple[str, str] | None:
+    """Name and value of the attribute that tells an element from others."""
     for name in _IDENTITY:
-        value = element.get(name)
-        if value is None:
-            continue
-        if len(value) > MAXIMUM_LABEL:
-            reason = f"attribute '{name}' of <{element.name}> has more than {MAXIMUM_LABEL} characters"
-            raise ConfigurationError(file, element.line, f"{reason}: no name is so long")
-        quote = "'"
-        if "'" in value:
-            if '"' in value:
-                value = value.replace("'", "&apos;")
-            else:
-                quote = '"'
-        return f"{element.name}[@{name}={quote}{value}{quote}]"
-    return element.name
+        value = get(name)
+        if value is not None:
+            return name, value
+    return None
+
+
+def _predicate(element: str, identity: tuple[str, str] | None) -> str:
+    if identity is None:
+        return element
+    name, value = identity
+    quote = "'"
+    if "'" in value:
+        if '"' in value:
+            value = value.replace("'", "&apos;")
+        else:
+            quote = '"'
+    return f"{element}[@{name}={quote}{value}{quote}]"
+
+
+def _number(labels: list[str]) -> list[str]:
+    """The labels of all children of an element, with numbers where several are the same."""
+    if len(set(labels)) == len(labels):
+        return labels
+    counts = Counter(labels)
+    seen: Counter[str] = Counter()
+    numbered = []
+    for label in labels:
+        seen[label] += 1
+        numbered.append(f"{label}[{seen[label]}]" if counts[label] > 1 else label)
+    return numbered
 
 
 def _label(root: _Element, file: str) -> None:
@@ -504,17 +564,130 @@ def _label(root: _Element, file: str) -> None:
     pending = [root]
     while pending:
         parent = pending.pop()
-        counts: dict[str, int] = {}
+        labels = []
         for child in parent.children:
-            child.label = _predicate(child, file)
-            counts[child.label] = counts.get(child.label, 0) + 1
-        seen: dict[str, int] = {}
-        for child in parent.children:
-            label = child.label
-            if counts[label] > 1:
-                seen[label] = seen.get(label, 0) + 1
-                child.label = f"{label}[{seen[label]}]"
+            identity = _identity(child.get)
+            if identity and len(identity[1]) > MAXIMUM_LABEL:
+                reason = f"attribute '{identity[0]}' of <{child.name}> has more than {MAXIMUM_LABEL} characters"
+                raise ConfigurationError(file, child.line, f"{reason}: no name is so long")
+            labels.append(_predicate(child.name, identity))
+        for child, label in zip(parent.children, _number(labels), strict=True):
+            child.label = label
         pending += parent.children
+
+
+# --- through lxml alone ---------------------------------------------------------------------------------------------
+
+_STARTS = re.compile(r"<(?:!--.*?-->|!\[CDATA\[.*?\]\]>|\?.*?\?>|([^/!?]))", re.DOTALL)
+# How a protected value may begin in the text; of the references, only those to numbers can stand for a part of it.
+_SUSPECTS = (re.compile(r"\[enc:"), re.compile("&#"))
+# What the tokenizer does not see as lxml does: namespaces, an end of the text, a space that is a letter of XML.
+_UNCOMMON = ("xmlns", "xml:", "\0", "\u1680")
+# No element of so few characters can be beyond a limit.
+_SMALL_ELEMENT = 4 * MAXIMUM_ATTRIBUTES
+_TOO_DEEP = etree.XPath(f"boolean({'/*' * (MAXIMUM_DEPTH + 1)})")
+_TOO_LARGE = etree.XPath(
+    f"boolean(//*[count(@*) > {MAXIMUM_ATTRIBUTES}])"
+    + "".join(f" or boolean(//@{name}[string-length(.) > {MAXIMUM_LABEL}])" for name in _IDENTITY)
+)
+
+
+class _Unsure(Exception):
+    """Whether the tokenizer would read this file as lxml does is not certain."""
+
+
+class _Node:
+    """An element of lxml in the manner of :class:`_Element`."""
+
+    __slots__ = ("file", "node")
+
+    def __init__(self, node: t.Any, file: _File) -> None:
+        self.node = node
+        self.file = file
+
+    @property
+    def name(self) -> str:
+        return str(self.node.tag)
+
+    @property
+    def line(self) -> int:
+        return self.file.lines.at(self.file.start(self.node))
+
+    @property
+    def path(self) -> str:
+        return self.file.path(self.node)
+
+    def get(self, name: str) -> str | None:
+        value: str | None = self.node.get(name)
+        return value
+
+    def at(self, steps: str) -> list[_Node]:
+        found = [self.node]
+        for step in steps.split("/"):
+            found = [child for node in found for child in node.iterchildren(step)]
+        return [_Node(node, self.file) for node in found]
+
+
+class _File:
+    """A file read through lxml: the n-th element of the tree is the n-th start of an element in the text.
+
+    Raises :class:`_Unsure` for every file that the tokenizer might refuse or read in another way.
+    """
+
+    def __init__(self, root: t.Any, text: str, name: str) -> None:
+        if any(mark in text for mark in _UNCOMMON):
+            raise _Unsure
+        self.text = text
+        self.name = name
+        self.nodes = list(root.iter("*"))
+        self.starts = [match.start() for match in _STARTS.finditer(text) if match.lastindex]
+        self.lines = _Lines(text)
+        self._numbers: dict[t.Any, int] = {}
+        self._labels: dict[t.Any, str] = {}
+        large = max(map(operator.sub, [*self.starts[1:], len(text)], self.starts), default=0) > _SMALL_ELEMENT
+        try:
+            if len(self.nodes) != len(self.starts) or _TOO_DEEP(root) or (large and _TOO_LARGE(root)):
+                raise _Unsure
+        except etree.XPathError:  # a limit of libxml2
+            raise _Unsure from None
+
+    def start(self, node: t.Any) -> int:
+        """Where the element begins in the text."""
+        if not self._numbers:
+            self._numbers = {node: number for number, node in enumerate(self.nodes)}
+        return self.starts[self._numbers[node]]
+
+    def path(self, node: t.Any) -> str:
+        labels = []
+        while (parent := node.getparent()) is not None:
+            if node not in self._labels:
+                children = list(parent.iterchildren("*"))
+                alone = [_predicate(child.tag, _identity(child.get)) for child in children]
+                self._labels.update(zip(children, _number(alone), strict=True))
+            labels.append(self._labels[node])
+            node = parent
+        return "/".join(reversed(labels))
+
+    def values(self) -> list[ProtectedValue]:
+        """The protected values, found in the text and read by lxml."""
+        spots = (match.start() for suspect in _SUSPECTS for match in suspect.finditer(self.text))
+        numbers = {bisect_right(self.starts, spot) - 1 for spot in spots}
+        # Before the root element there may be a comment.
+        return [value for number in sorted(numbers - {-1}) for value in self._values(number)]
+
+    def _values(self, number: int) -> t.Iterator[ProtectedValue]:
+        node, start = self.nodes[number], self.starts[number]
+        attributes = [_protected(value) for value in node.values()]
+        if not any(attributes):
+            return
+        behind = start + 1 + len(node.tag)
+        offsets = [one.start(1) for one in _scan(self.text, behind, len(self.text))]
+        if self.text[start + 1 : behind] != node.tag or len(offsets) != len(attributes):
+            raise _Unsure
+        path = self.path(node)
+        for name, value, offset in zip(node.keys(), attributes, offsets, strict=True):
+            if value:
+                yield ProtectedValue(f"{path}/@{name}" if path else f"@{name}", self.lines.at(offset), *value)
 
 
 # --- parsing --------------------------------------------------------------------------------------------------------
@@ -551,7 +724,7 @@ def _cross_check(root: t.Any, reader: _Reader) -> None:
             )
 
 
-def _providers(root: _Element, name: str) -> tuple[Provider, ...]:
+def _providers(root: _Element | _Node, name: str) -> tuple[Provider, ...]:
     found: dict[str, Provider] = {}
     for element in root.at("configProtectedData/providers/add"):
         provider = Provider(
@@ -574,18 +747,7 @@ def _providers(root: _Element, name: str) -> tuple[Provider, ...]:
     return tuple(found.values())
 
 
-def _values(attributes: t.Iterable[_Attribute]) -> tuple[ProtectedValue, ...]:
-    found = []
-    for attribute in attributes:
-        if not is_protected(attribute.value):
-            continue
-        provider, data = split_value(attribute.value)
-        if data != "":  # an empty one is a default of the schema, not a secret
-            found.append(ProtectedValue(attribute.path, attribute.line, provider, data))
-    return tuple(found)
-
-
-def _sites(root: _Element) -> tuple[Site, ...]:
+def _sites(root: _Element | _Node) -> tuple[Site, ...]:
     common = "DefaultAppPool"
     for element in root.at("system.applicationHost/sites/applicationDefaults"):
         common = element.get("applicationPool") or common
@@ -617,9 +779,21 @@ def parse(content: bytes, name: str, *, lenient: bool = False) -> Configuration:
         root = parse_utf8(text.encode("utf-8"))
     except XmlError as error:
         raise ConfigurationError(name, error.line, error.reason) from None
-    reader = _Reader(text, name)
-    tree = reader.read()
-    _cross_check(root, reader)
+    tree: _Element | _Node
+    reader: _Reader | None = None
+    try:
+        file = _File(root, text, name)
+        tree = _Node(root, file)
+        values = file.values()
+    except _Unsure:
+        reader = _Reader(text, name)
+        tree = reader.read()
+        _cross_check(root, reader)
+        values = [
+            ProtectedValue(attribute.path, attribute.line, *value)
+            for attribute in reader.attributes
+            if (value := _protected(attribute.value))
+        ]
     if tree.name != "configuration" and not lenient:
         raise ConfigurationError(
             name, tree.line, f"the root element is <{tree.name}>, an IIS configuration has <configuration>"
@@ -629,13 +803,12 @@ def parse(content: bytes, name: str, *, lenient: bool = False) -> Configuration:
         content=content,
         encoding=encoding,
         providers=_providers(tree, name),
-        values=_values(reader.attributes),
+        values=tuple(values),
         locations=tuple(Location(e.get("path") or "", e.path, e.line) for e in tree.at("location")),
-        sites=_sites(tree),
-        pools=tuple(pool.get("name") or "" for pool in tree.at("system.applicationHost/applicationPools/add")),
         _text=text,
         _bom=bom,
-        _attributes=reader.attributes,
+        _tree=tree,
+        _reader=reader,
     )
 
 

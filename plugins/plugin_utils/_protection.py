@@ -34,6 +34,7 @@ Plaintexts and session keys never appear in a ``repr`` or an exception.
 from __future__ import annotations
 
 import base64
+import functools
 import os
 import re
 import typing as t
@@ -41,7 +42,7 @@ from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
 from cryptography.hazmat.primitives.kdf.kbkdf import KBKDFHMAC, CounterLocation, Mode
 
 from ansible_collections.webfarm.iis.plugins.plugin_utils._keyblob import (
@@ -126,6 +127,14 @@ class SessionKey:
 
     def __repr__(self) -> str:
         return f"<SessionKey AES-{len(self.key) * 8}>"
+
+    @functools.cached_property
+    def _decryptor(self) -> CipherContext:
+        return Cipher(algorithms.AES(self.key), modes.CBC(bytes(_BLOCK))).decryptor()
+
+    def decrypt(self, data: bytes) -> bytes:
+        """AES-CBC with a zero IV: behind a block of zeros the chain begins anew, so one decryptor serves all values."""
+        return self._decryptor.update(bytes(_BLOCK) + data)[_BLOCK:]
 
 
 @dataclass(frozen=True)
@@ -269,7 +278,7 @@ def split_value(text: str) -> tuple[str | None, str | None]:
 
 def strict_base64(text: str) -> bytes:
     """Base64 as IIS writes it: padded, without white space. Raises :class:`KeyBlobError`."""
-    if not text or any(character.isspace() for character in text):
+    if text.split() != [text]:
         raise KeyBlobError("not valid base64")
     return decode_base64(text)
 
@@ -281,7 +290,12 @@ def format_value(provider: str, data: bytes) -> str:
 
 # --- text -----------------------------------------------------------------------------------------------------------
 
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ufdd0-\ufdef]")
+# Control characters and noncharacters, the last two of every plane among them.
+_UNCLEAN = re.compile(
+    "[\x00-\x1f\x7f-\x9f\ufdd0-\ufdef"
+    + "".join(f"{chr(plane | 0xFFFE)}{chr(plane | 0xFFFF)}" for plane in range(0, 0x110000, 0x10000))
+    + "]"
+)
 
 
 def _clean_text(raw: bytes) -> str | None:
@@ -290,9 +304,7 @@ def _clean_text(raw: bytes) -> str | None:
         text = raw.decode("utf-16-le", "strict")
     except UnicodeDecodeError:
         return None
-    if _CONTROL.search(text) or any(ord(character) & 0xFFFE == 0xFFFE for character in text):
-        return None
-    return text
+    return None if _UNCLEAN.search(text) else text
 
 
 def _check_writable(text: str) -> bytes:
@@ -443,8 +455,7 @@ def decrypt_aes(data: bytes, session: SessionKey) -> str:
         raise _bad_data(
             f"the value has {len(data)} bytes, not a multiple of {_BLOCK}: it was cut off or edited", NTE_BAD_LEN
         )
-    decryptor = Cipher(algorithms.AES(session.key), modes.CBC(bytes(_BLOCK))).decryptor()
-    return judge_aes_plaintext(decryptor.update(data) + decryptor.finalize())
+    return judge_aes_plaintext(session.decrypt(data))
 
 
 def encrypt_aes(text: str, session: SessionKey) -> bytes:

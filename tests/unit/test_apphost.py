@@ -280,3 +280,42 @@ def test_every_file_of_the_corpus(path: Path) -> None:
         assert len(changed) - len(content) == len("[enc:AesProvider:QUJD:enc]") - len(old)
         assert content[:start] == changed[:start]
         assert ah.parse(changed, path.name, lenient=True).replace({value.path: old}) == content
+
+
+# --- through lxml alone, and by the tokenizer ------------------------------------------------------------------------
+
+VALUE = "[enc:A:QUJD:enc]"
+PLAIN = {
+    "comments": f'{VALUE}<!-- <a p="{VALUE}"> --><![CDATA[<b>{VALUE}]]><?pi <a p="{VALUE}"?>\n<a p="{VALUE}"/>',
+    "references": f"<a p='&#91;enc:A:QUJD:enc]'/>\n<b p='x \"{VALUE}\"'/>",
+    "lines": f'<a\n\n q="1"\r\n p\r=\r"{VALUE}"\n r="{VALUE}"/>\n<location\npath="x"/>',
+    "same names": f'<a name="x"><b p="{VALUE}"/><b p="{VALUE}"/></a><a name="x"><b p="{VALUE}"/></a>',
+    "almost too deep": "<a>" * 126 + f'<b p="{VALUE}"/>' * 2 + "</a>" * 126,
+    "long, but no name": f'<a q="{"x" * 9000}" p="{VALUE}"/>',
+}
+UNCOMMON = {
+    "namespaces": f'<a xmlns="urn:a" xml:lang="en" p="{VALUE}"/>',
+    "one deeper": "<a>" * 128 + "<b/>" + "</a>" * 128,
+}
+
+
+@pytest.mark.parametrize("name", [*PLAIN, *UNCOMMON])
+def test_both_ways_of_reading_agree(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = f"<configuration>{(PLAIN | UNCOMMON)[name]}</configuration>".encode()
+
+    def read() -> tuple[bool, object]:
+        try:
+            one = ah.parse(content, "x")
+        except ah.ConfigurationError as error:
+            return False, str(error)
+        return one._reader is None, (one.values, one.providers, one.locations, one.sites, one.pools)
+
+    fast, mine = read()
+    assert fast == (name in PLAIN)
+
+    def unsure(*_arguments: object) -> None:
+        raise ah._Unsure
+
+    monkeypatch.setattr(ah._File, "__init__", unsure)
+    fast, other = read()
+    assert not fast and mine == other
