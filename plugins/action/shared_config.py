@@ -1,7 +1,7 @@
 # Copyright (c) 2026 the webfarm.iis authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Controller half of shared_config: hands the target the script of the scheduled task that settles an interrupted run."""
+"""Controller half of shared_config: hands the target the script that settles an interrupted run."""
 
 from __future__ import annotations
 
