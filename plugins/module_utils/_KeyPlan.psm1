@@ -382,6 +382,61 @@ Function ConvertTo-WebfarmKeyState {
     }
 }
 
+Function ConvertTo-WebfarmPlanEntry {
+    <#
+    .SYNOPSIS
+    Returns the entry of a plan for a CryptoAPI container, as a transaction takes it: state and access list of now, and what comes.
+
+    .PARAMETER Container
+    The name of the container.
+
+    .PARAMETER Info
+    From [WebfarmKeyContainer]::Inspect.
+
+    .PARAMETER After
+    The state afterwards, as from ConvertTo-WebfarmKeyState; the present one when omitted.
+
+    .PARAMETER Changed
+    Whether the key changes.
+    #>
+    [CmdletBinding()]
+    param (
+        [Parameter(Mandatory = $true)]
+        [string]
+        $Container,
+
+        [Parameter(Mandatory = $true)]
+        [object]
+        $Info,
+
+        [Parameter()]
+        [object]
+        $After,
+
+        [Parameter()]
+        [bool]
+        $Changed = $false
+    )
+
+    $before = ConvertTo-WebfarmKeyState -Info $Info
+    if ($null -eq $After) {
+        $After = $before
+    }
+    return [ordered]@{
+        container = $Container
+        store = 'cryptoapi'
+        before = $before
+        after = $After
+        changed = $Changed
+        key_changes = $Changed
+        created = $Info.State -eq 'missing'
+        sddl = [string]$Info.Sddl
+        new_sddl = ''
+        dropped_sids = @()
+        file_path = [string]$Info.FilePath
+    }
+}
+
 Function Get-WebfarmKeyPlan {
     <#
     .SYNOPSIS
@@ -448,26 +503,14 @@ Function Get-WebfarmKeyPlan {
         if (-not $changed -and $null -ne $Exportable -and $info.Exportable -ne $wanted) {
             $changed = $true
         }
-        $entry = [ordered]@{
-            container = $name
-            store = 'cryptoapi'
-            before = ConvertTo-WebfarmKeyState -Info $info
-            after = [ordered]@{
+        $entry = ConvertTo-WebfarmPlanEntry -Container $name -Info $info -Changed $changed
+        if ($changed) {
+            $entry.after = [ordered]@{
                 state = 'present'
                 fingerprint = $fingerprint
                 bits = $item.bits
                 exportable = $wanted
             }
-            changed = $changed
-            key_changes = $changed
-            created = $created
-            sddl = [string]$info.Sddl
-            new_sddl = ''
-            dropped_sids = @()
-            file_path = [string]$info.FilePath
-        }
-        if (-not $changed) {
-            $entry.after = $entry.before
         }
         if ($created) {
             $access = Get-WebfarmNewKeyAccess -Container $name -Sddl ([string]$item.sddl) -WmsvcInstalled:$WmsvcInstalled
@@ -647,11 +690,12 @@ Function Get-WebfarmCandidateProof {
 Export-ModuleMember -Function @(
     'Clear-WebfarmTransport'
     'ConvertTo-WebfarmKeyState'
+    'ConvertTo-WebfarmPlanEntry'
     'Get-WebfarmBundleSpec'
     'Get-WebfarmCandidateProof'
+    'Get-WebfarmDeadmanSpec'
     'Get-WebfarmKeyPlan'
     'Get-WebfarmSentence'
-    'Get-WebfarmDeadmanSpec'
     'Get-WebfarmServiceSpec'
     'Get-WebfarmStateFolder'
     'Get-WebfarmTransactionSpec'

@@ -130,20 +130,7 @@ Function Get-WebfarmOwnKeyPlan {
         $diagnosis = Get-WebfarmDiagnosis -Code $info.Error -Verdict denied -Context open -Container $name
         throw "The key container $name is denied: $(([string]$info.ErrorMessage).TrimEnd('.')). $($diagnosis.cause) $($diagnosis.fix) Nothing was changed."
     }
-    $before = ConvertTo-WebfarmKeyState -Info $info
-    $entry = [ordered]@{
-        container = $name
-        store = 'cryptoapi'
-        before = $before
-        after = $before
-        changed = $false
-        key_changes = $false
-        created = $info.State -eq 'missing'
-        sddl = [string]$info.Sddl
-        new_sddl = ''
-        dropped_sids = @()
-        file_path = [string]$info.FilePath
-    }
+    $entry = ConvertTo-WebfarmPlanEntry -Container $name -Info $info
     $plan = @{
         Entry = $entry
         Generated = $false

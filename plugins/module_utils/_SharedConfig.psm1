@@ -208,21 +208,8 @@ Function Get-WebfarmSharedKey {
 
     foreach ($name in $script:containers) {
         $info = [WebfarmKeyContainer]::Inspect($name, 'cryptoapi')
-        $before = ConvertTo-WebfarmKeyState -Info $info
-        $after = ConvertTo-WebfarmKeyState -Info $info
-        [ordered]@{
-            container = $name
-            store = 'cryptoapi'
-            before = $before
-            after = $after
-            changed = $true
-            key_changes = $true
-            created = $info.State -eq 'missing'
-            sddl = [string]$info.Sddl
-            new_sddl = ''
-            dropped_sids = @()
-            file_path = [string]$info.FilePath
-        }
+        # What it will be, the cmdlet decides; the entry is filled in afterwards.
+        ConvertTo-WebfarmPlanEntry -Container $name -Info $info -After (ConvertTo-WebfarmKeyState -Info $info) -Changed $true
     }
 }
 

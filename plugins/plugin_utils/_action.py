@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import abc
 import base64
 import functools
 import gzip
@@ -263,8 +264,9 @@ class WebfarmAction(ActionBase):  # type: ignore[misc]
 
     _task_vars: dict[str, t.Any]
 
+    @abc.abstractmethod
     def work(self, options: Options) -> Result:
-        raise NotImplementedError
+        """The result of the task. Raises :class:`ActionFailure`."""
 
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> Result:
         super().run(tmp, task_vars)

@@ -11,20 +11,15 @@ over.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import ansible
 import pytest
-from dependents import Dependents
-from test_transaction_target import KEYS, LIBRARIES, SOURCES, UTILS, windows
+from test_transaction_target import outcome_of, staged_job
 
 from ansible_collections.webfarm.iis.plugins.plugin_utils._action import settler
 from lab import Farm
 
-HERE = Path(__file__).resolve().parent
 Case = dict[str, Any]
 INSTRUMENTED = ("_Deadman", "_Journal", "_Service", "_Transaction")
 # before: the process is killed before the step. during: in the middle of it. once: the step fails. stays: it fails, and
@@ -34,44 +29,14 @@ KINDS = ("before", "during", "once", "stays", "full")
 
 @pytest.fixture(scope="module")
 def results(pwsh_farm: Farm) -> Iterator[dict[str, Any]]:
-    golden, host = pwsh_farm.host("web1"), pwsh_farm.host("web2")
-    golden.reset()
-    host.reset()
+    host = pwsh_farm.host("web2")
     folder = host.drive_c / "lab" / "steps"
-    folder.mkdir(parents=True, exist_ok=True)
-    planned = []
-    for container, name in KEYS.items():
-        host.oracle("import", name, "exportable", stdin=golden.oracle("export", container, "private"))
-        planned.append(
-            {
-                "container": container,
-                "source": name,
-                "fingerprint": golden.oracle("fingerprint", container),
-                "bits": 2048,
-                "sddl": "",
-            }
-        )
-    for container in ("iisCngWasKey", "iisCngConfigurationKey"):
-        host.key_file(container, cng=True).write_bytes(golden.key_file(container, cng=True).read_bytes())
-    (folder / "candidate.config").write_bytes(golden.config.read_bytes())
-    host.stop_services("FTPSVC")
-    Dependents(host).stage()
-    job = {
-        "add_type": windows(
-            Path(ansible.__file__).parent / "module_utils" / "powershell" / "Ansible.ModuleUtils.AddType.psm1"
-        ),
-        "sources": [windows(UTILS / f"{name}.cs") for name in SOURCES],
-        "modules": [windows(UTILS / f"{name}.psm1") for name in LIBRARIES],
+    job = staged_job(pwsh_farm.host("web1"), host, folder) | {
         "instrumented": INSTRUMENTED,
-        "candidate": "C:\\lab\\steps\\candidate.config",
-        "keys": planned,
         "settler": settler(),
         "kinds": KINDS,
     }
-    (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
-    output = host.pwsh(f"& '{windows(HERE / 'steps.ps1')}' -Job 'C:\\lab\\steps\\job.json'", timeout=1500)
-    (host.folder / "steps.json").write_text(output, encoding="utf-8")
-    yield dict(json.loads(output[output.index("{") :]))
+    yield outcome_of(host, "steps.ps1", folder, job, timeout=1500)
     host.reset()
 
 

@@ -17,10 +17,10 @@ import ansible
 import pytest
 from dependents import TEXTS, Dependents
 
-from lab import Farm
+from lab import Farm, Host
 
-ROOT = Path(__file__).resolve().parents[2]
-UTILS = ROOT / "plugins" / "module_utils"
+HERE = Path(__file__).resolve().parent
+UTILS = HERE.parents[1] / "plugins" / "module_utils"
 SOURCES = ("_KeyContainer", "_Configuration", "_Protection", "_ProtectedFolder", "_ServiceControl", "_Health")
 LIBRARIES = (
     "_Host",
@@ -126,13 +126,10 @@ def windows(path: Path) -> str:
     return "Z:" + str(path).replace("/", "\\")
 
 
-@pytest.fixture(scope="module")
-def results(pwsh_farm: Farm) -> Iterator[dict[str, Any]]:
-    """What the one process printed."""
-    golden, host = pwsh_farm.host("web1"), pwsh_farm.host("web2")
+def staged_job(golden: Host, host: Host, folder: Path) -> dict[str, Any]:
+    """Both hosts anew, FTPSVC stopped, the golden keys beside the host's own: what a script of the lab is told."""
     golden.reset()
     host.reset()
-    folder = host.drive_c / "lab" / "transaction"
     folder.mkdir(parents=True, exist_ok=True)
     planned = []
     for container, name in KEYS.items():
@@ -146,34 +143,48 @@ def results(pwsh_farm: Farm) -> Iterator[dict[str, Any]]:
                 "sddl": "",
             }
         )
-    for container, exportable in DELETED.items():
-        host.oracle("create", container, "2048", exportable)
-        host.oracle("setsddl", container, "D:(A;;FA;;;SY)(A;;FA;;;BA)(A;;FR;;;NS)")
     for container in ("iisCngWasKey", "iisCngConfigurationKey"):
         # The stand-in's CNG keys are files that may be copied; so the golden file is good here as it is.
         host.key_file(container, cng=True).write_bytes(golden.key_file(container, cng=True).read_bytes())
-    (folder / "candidate.config").write_bytes(golden.config.read_bytes())
+    candidate = folder / "candidate.config"
+    candidate.write_bytes(golden.config.read_bytes())
     host.stop_services("FTPSVC")
     staged = Dependents(host).stage()
     assert staged.read() == TEXTS
-    job = {
-        "add_type": windows(
-            Path(ansible.__file__).parent / "module_utils" / "powershell" / "Ansible.ModuleUtils.AddType.psm1"
-        ),
+    add_type = Path(ansible.__file__).parent / "module_utils" / "powershell" / "Ansible.ModuleUtils.AddType.psm1"
+    return {
+        "add_type": windows(add_type),
         "sources": [windows(UTILS / f"{name}.cs") for name in SOURCES],
         "modules": [windows(UTILS / f"{name}.psm1") for name in LIBRARIES],
-        "candidate": "C:\\lab\\transaction\\candidate.config",
+        "candidate": "C:\\" + str(candidate.relative_to(host.drive_c)).replace("/", "\\"),
         "keys": planned,
+    }
+
+
+def outcome_of(host: Host, script: str, folder: Path, job: dict[str, Any], timeout: float) -> dict[str, Any]:
+    """What the script printed; the file output.json beside the job keeps it."""
+    (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
+    output = host.pwsh(f"& '{windows(HERE / script)}' -Job '{windows(folder / 'job.json')}'", timeout=timeout)
+    (folder / "output.json").write_text(output, encoding="utf-8")
+    return dict(json.loads(output[output.index("{") :]))
+
+
+@pytest.fixture(scope="module")
+def results(pwsh_farm: Farm) -> Iterator[dict[str, Any]]:
+    """What the one process printed."""
+    host = pwsh_farm.host("web2")
+    folder = host.drive_c / "lab" / "transaction"
+    job = staged_job(pwsh_farm.host("web1"), host, folder) | {
         "crashes": [*UNDONE, *COMPLETED],
         "deleted": list(DELETED),
         "access": ACCESS,
         "wanted": [{"container": container, "sddl": sddl, "access": access} for container, sddl, access, _ in WANTED],
         "accounts": [name for name, _ in ACCOUNTS],
     }
-    (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
-    script = windows(ROOT / "tests" / "lab" / "transaction.ps1")
-    output = host.pwsh(f"& '{script}' -Job 'C:\\lab\\transaction\\job.json'", timeout=300)
-    yield dict(json.loads(output[output.index("{") :]))
+    for container, exportable in DELETED.items():
+        host.oracle("create", container, "2048", exportable)
+        host.oracle("setsddl", container, "D:(A;;FA;;;SY)(A;;FA;;;BA)(A;;FR;;;NS)")
+    yield outcome_of(host, "transaction.ps1", folder, job, timeout=300)
     host.reset()
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from _support import NO_CORPUS
 from test_windows_powershell import HERE, UTILS, core_utils, run_pwsh
 
 from ansible_collections.webfarm.iis.plugins.plugin_utils import _apphost, _overrides
@@ -136,7 +137,7 @@ def test_numbers_and_booleans_become_what_iis_writes(tmp_path: Path) -> None:
 def test_real_files_against_their_own_schema(tmp_path: Path) -> None:
     folder = paths.CORPUS / "schema"
     if not folder.is_dir():
-        pytest.skip("no corpus")
+        pytest.skip(NO_CORPUS)
     files = paths.CORPUS / "applicationHost"
 
     def schema(name: str) -> list[str]:
@@ -173,7 +174,7 @@ def test_the_configurations_of_the_lab_fit_its_schema(
     if not with_corpus:
         monkeypatch.setattr(paths, "CORPUS", tmp_path / "none")
     elif not paths.CORPUS.is_dir():
-        pytest.skip("no corpus")
+        pytest.skip(NO_CORPUS)
     drive = tmp_path / "drive_c"
     (drive / content.INETSRV / "config/schema").mkdir(parents=True)
     (drive / "inetpub/wwwroot").mkdir(parents=True)
