@@ -110,7 +110,7 @@ class ActionModule(WebfarmAction):
         if name is None:
             raise ActionFailure(f"src: there is no file {self.controller_path(options['src'])} on the controller.")
         content = self.read_file(name, "src")
-        proof = self._custody(options).prove(content, name)
+        proof = self._custodian(options).prove(content, name)
         result: Result = {
             "changed": False,
             "src": name,
@@ -136,7 +136,7 @@ class ActionModule(WebfarmAction):
             )
         return content, result
 
-    def _custody(self, options: Options) -> _custody.Custody:
+    def _custodian(self, options: Options) -> _custody.Custody:
         return _custody.Custody.load(self, options)
 
     # --- one for each server -----------------------------------------------------------------------------------------
@@ -257,7 +257,7 @@ class ActionModule(WebfarmAction):
         left: set[str],
     ) -> tuple[list[str], list[list[str]]]:
         """The controller opens the session keys with the keys of the bundle, in memory."""
-        ring = _bundle.key_ring(self._custody(options).open())
+        ring = _bundle.key_ring(self._custodian(options).open())
         try:
             source = _rewrap.Source(configuration, ring, accepted=left, fresh=options["session_key"] == "per_host")
             return list(source.paths), [source.wrap(target.keys) for target in targets]

@@ -201,7 +201,8 @@ class ActionModule(WebfarmAction):
         changed: bool,
     ) -> _bundle.Bundle:
         if not changed:
-            assert edit.old is not None  # a bundle that does not exist is a change
+            if edit.old is None:
+                raise AssertionError("a bundle that does not exist is a change")
             return edit.old
         new = edit.build(opened)
         if signing is None:

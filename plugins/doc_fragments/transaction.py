@@ -5,23 +5,10 @@
 
 from __future__ import annotations
 
-_DEADMAN = r"""
-  deadman_minutes:
-    description:
-      - After how many minutes a scheduled task of the target settles the run if it was interrupted. The task also runs
-        when the server starts. It completes what was written and holds, and undoes everything else, needs nothing from
-        the controller, and removes itself. While the run itself is still working the task waits and tries again every
-        five minutes.
-      - V(0) registers no task, for servers where policy forbids scheduled tasks. An interrupted run then waits for the
-        next run of a module, with the services of IIS stopped and not starting with Windows.
-      - Give it more than the change usually takes.
-    type: int
-    default: 15
-"""
-
 
 class ModuleDocFragment:
-    """Shared options; a module that stops and starts services extends C(webfarm.iis.transaction.services) as well."""
+    """Shared options; all of them extend C(webfarm.iis.transaction.deadman), and a module that
+    stops and starts services C(webfarm.iis.transaction.services) as well."""
 
     # What happens to what the old keys open, and how long the way back is kept.
     DOCUMENTATION = r"""
@@ -72,12 +59,29 @@ options:
     default: false
 """
 
-    # The scheduled task that settles an interrupted run, for a module that stops no service; SERVICES has it too.
-    DEADMAN = f"options:{_DEADMAN}"
+    # The scheduled task that settles an interrupted run.
+    DEADMAN = r"""
+options:
+  _settler:
+    description:
+      - Internal. The script of that task, set by the action plugin.
+    type: str
+  deadman_minutes:
+    description:
+      - After how many minutes a scheduled task of the target settles the run if it was interrupted. The task also runs
+        when the server starts. It completes what was written and holds, and undoes everything else, needs nothing from
+        the controller, and removes itself. While the run itself is still working the task waits and tries again every
+        five minutes.
+      - V(0) registers no task, for servers where policy forbids scheduled tasks. An interrupted run then waits for the
+        next run of a module, with the services of IIS stopped and not starting with Windows.
+      - Give it more than the change usually takes.
+    type: int
+    default: 15
+"""
 
     # Services around the change.
-    SERVICES = f"""
-options:{_DEADMAN}
+    SERVICES = r"""
+options:
   start_services:
     description:
       - Which services are started after the change, and belong to the health check.

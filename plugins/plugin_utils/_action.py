@@ -24,7 +24,7 @@ from ansible.plugins.action import ActionBase
 from ansible.plugins.loader import callback_loader
 from ansible.utils.vars import merge_hash
 
-from ansible_collections.webfarm.iis.plugins.plugin_utils import _settler
+from ansible_collections.webfarm.iis.plugins.plugin_utils import _libraries, _settler
 
 Options = dict[str, t.Any]
 Result = dict[str, t.Any]
@@ -274,6 +274,8 @@ class WebfarmAction(ActionBase):  # type: ignore[misc]
         dummy, values = self.validate_argument_spec(argument_spec=self.SPEC, **self.RULES)
         options: Options = {name: values.get(name) for name in self.SPEC}
         try:
+            if missing := _libraries.problem():
+                raise ActionFailure(missing)
             result = self.work(options)
         except ActionFailure as failure:
             result = {"changed": False, **failure.result, "failed": True, "msg": str(failure)}

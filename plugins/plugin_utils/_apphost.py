@@ -33,8 +33,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lxml import etree
-
+from ansible_collections.webfarm.iis.plugins.plugin_utils import _libraries
 from ansible_collections.webfarm.iis.plugins.plugin_utils._protection import (
     Kind,
     is_protected,
@@ -42,6 +41,11 @@ from ansible_collections.webfarm.iis.plugins.plugin_utils._protection import (
     split_value,
 )
 from ansible_collections.webfarm.iis.plugins.plugin_utils._xml import XmlError, parse_utf8
+
+try:
+    from lxml import etree
+except ImportError as error:
+    _libraries.note(error)
 
 MAXIMUM_BYTES = 64 * 1024 * 1024
 MAXIMUM_DEPTH = 128
@@ -196,7 +200,8 @@ class Configuration:
     @functools.cached_property
     def _attributes(self) -> list[_Attribute]:
         if self._reader is None:
-            assert isinstance(self._tree, _Node)
+            if not isinstance(self._tree, _Node):
+                raise AssertionError("without lxml's tree there was a reader from the start")
             self._reader = _Reader(self._text, self.name)
             self._reader.read()
             _cross_check(self._tree.node, self._reader)
@@ -585,11 +590,18 @@ _SUSPECTS = (re.compile(r"\[enc:"), re.compile("&#"))
 _UNCOMMON = ("xmlns", "xml:", "\0", "\u1680")
 # No element of so few characters can be beyond a limit.
 _SMALL_ELEMENT = 4 * MAXIMUM_ATTRIBUTES
-_TOO_DEEP = etree.XPath(f"boolean({'/*' * (MAXIMUM_DEPTH + 1)})")
-_TOO_LARGE = etree.XPath(
-    f"boolean(//*[count(@*) > {MAXIMUM_ATTRIBUTES}])"
-    + "".join(f" or boolean(//@{name}[string-length(.) > {MAXIMUM_LABEL}])" for name in _IDENTITY)
-)
+
+
+@functools.cache
+def _beyond_limits() -> tuple[t.Callable[[t.Any], bool], t.Callable[[t.Any], bool]]:
+    """Two questions to a root element: is the tree too deep, is a label too long or an element too wide."""
+    return (
+        etree.XPath(f"boolean({'/*' * (MAXIMUM_DEPTH + 1)})"),
+        etree.XPath(
+            f"boolean(//*[count(@*) > {MAXIMUM_ATTRIBUTES}])"
+            + "".join(f" or boolean(//@{name}[string-length(.) > {MAXIMUM_LABEL}])" for name in _IDENTITY)
+        ),
+    )
 
 
 class _Unsure(Exception):
@@ -645,8 +657,9 @@ class _File:
         self._numbers: dict[t.Any, int] = {}
         self._labels: dict[t.Any, str] = {}
         large = max(map(operator.sub, [*self.starts[1:], len(text)], self.starts), default=0) > _SMALL_ELEMENT
+        too_deep, too_large = _beyond_limits()
         try:
-            if len(self.nodes) != len(self.starts) or _TOO_DEEP(root) or (large and _TOO_LARGE(root)):
+            if len(self.nodes) != len(self.starts) or too_deep(root) or (large and too_large(root)):
                 raise _Unsure
         except etree.XPathError:  # a limit of libxml2
             raise _Unsure from None

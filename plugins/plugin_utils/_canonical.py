@@ -194,7 +194,8 @@ def _parse(content: bytes) -> _Node:
     def end(name: str) -> None:
         nonlocal current, depth
         depth -= 1
-        assert current is not None
+        if current is None:
+            raise AssertionError("expat ends only what it began")
         current = current.parent
 
     def data(text: str) -> None:

@@ -27,11 +27,15 @@ import struct
 import typing as t
 from dataclasses import dataclass
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.serialization import load_der_public_key
-
+from ansible_collections.webfarm.iis.plugins.plugin_utils import _libraries
 from ansible_collections.webfarm.iis.plugins.plugin_utils._xml import XmlError, parse_utf8
+
+try:
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric import rsa
+    from cryptography.hazmat.primitives.serialization import load_der_public_key
+except ImportError as error:
+    _libraries.note(error)
 
 ALG_AES_128 = 0x660E
 ALG_AES_192 = 0x660F

@@ -24,12 +24,7 @@ import struct
 import typing as t
 from dataclasses import dataclass
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.decrepit.ciphers.algorithms import ARC4
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.ciphers import Cipher
-
+from ansible_collections.webfarm.iis.plugins.plugin_utils import _libraries
 from ansible_collections.webfarm.iis.plugins.plugin_utils._keyblob import (
     ALG_RSA_KEYX,
     KeyBlobError,
@@ -40,6 +35,15 @@ from ansible_collections.webfarm.iis.plugins.plugin_utils._keyblob import (
     read_public_blob,
     read_xml,
 )
+
+try:
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.decrepit.ciphers.algorithms import ARC4
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import rsa
+    from cryptography.hazmat.primitives.ciphers import Cipher
+except ImportError as error:
+    _libraries.note(error)
 
 Kind = t.Literal["xml", "pem", "der", "pvk", "privatekeyblob"]
 

@@ -40,11 +40,7 @@ import re
 import typing as t
 from dataclasses import dataclass, field
 
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
-from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
-from cryptography.hazmat.primitives.kdf.kbkdf import KBKDFHMAC, CounterLocation, Mode
-
+from ansible_collections.webfarm.iis.plugins.plugin_utils import _libraries
 from ansible_collections.webfarm.iis.plugins.plugin_utils._keyblob import (
     ALG_AES_128,
     SESSION_KEY_BYTES,
@@ -55,6 +51,17 @@ from ansible_collections.webfarm.iis.plugins.plugin_utils._keyblob import (
     read_simple_blob,
     write_simple_blob,
 )
+
+try:
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import padding, rsa
+    from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
+    from cryptography.hazmat.primitives.kdf.kbkdf import KBKDFHMAC, CounterLocation, Mode
+except ImportError as error:
+    _libraries.note(error)
+else:
+    # What CRYPT_OAEP computes: SHA-1 for both, empty label.
+    _OAEP = padding.OAEP(mgf=padding.MGF1(hashes.SHA1()), algorithm=hashes.SHA1(), label=None)
 
 Kind = t.Literal["aes", "rsa", "cng", "unsupported"]
 Verdict = t.Literal[
@@ -377,10 +384,6 @@ def rsa_encrypt(clear: bytes, key: RsaKey, *, oaep: bool = False) -> bytes:
         return public.encrypt(clear, _OAEP if oaep else padding.PKCS1v15())[::-1]
     except ValueError as error:
         raise ProtectionError("bad_data", f"this public key cannot be used: {error}") from None
-
-
-# What CRYPT_OAEP computes: SHA-1 for both, empty label.
-_OAEP = padding.OAEP(mgf=padding.MGF1(hashes.SHA1()), algorithm=hashes.SHA1(), label=None)
 
 
 def _private_key(key: RsaKey) -> rsa.RSAPrivateKey:

@@ -23,9 +23,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lxml import etree
-
-from ansible_collections.webfarm.iis.plugins.plugin_utils import _canonical, _record
+from ansible_collections.webfarm.iis.plugins.plugin_utils import _canonical, _libraries, _record
 from ansible_collections.webfarm.iis.plugins.plugin_utils._facts import (
     Fact,
     Pool,
@@ -49,6 +47,11 @@ from ansible_collections.webfarm.iis.plugins.plugin_utils._rules import (
     Rule,
     Verdict,
 )
+
+try:
+    from lxml import etree
+except ImportError as error:
+    _libraries.note(error)
 
 FORMAT = "webfarm.iis compliance report"
 VERSION = 1

@@ -22,34 +22,37 @@ import os
 import typing as t
 from dataclasses import dataclass, field
 
-from asn1crypto import algos, cms
-from asn1crypto import x509 as asn1_x509
-from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-from cryptography.hazmat.primitives.padding import PKCS7
-from cryptography.hazmat.primitives.serialization import pkcs7
-
+from ansible_collections.webfarm.iis.plugins.plugin_utils import _libraries
 from ansible_collections.webfarm.iis.plugins.plugin_utils._keyblob import KeyBlobError, RsaKey, make_key
 from ansible_collections.webfarm.iis.plugins.plugin_utils._keyfile import KeyFileError, load_private
 from ansible_collections.webfarm.iis.plugins.plugin_utils._protection import ProtectionError, rsa_decrypt, rsa_encrypt
+
+try:
+    from asn1crypto import algos, cms
+    from asn1crypto import x509 as asn1_x509
+    from cryptography import x509
+    from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+    from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+    from cryptography.hazmat.primitives.padding import PKCS7
+    from cryptography.hazmat.primitives.serialization import pkcs7
+except ImportError as error:
+    _libraries.note(error)
+else:
+    # What the certificate library raises for a certificate that is broken inside.
+    _DAMAGED = (ValueError, x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
+    _HASHES: dict[str, type[hashes.HashAlgorithm]] = {
+        "sha256": hashes.SHA256,
+        "sha384": hashes.SHA384,
+        "sha512": hashes.SHA512,
+    }
 
 MINIMUM_RECIPIENT_BITS = 2048
 
 _IV = 16
 _CEK = 32
 _BLOCK_BITS = 128
-
-# What the certificate library raises for a certificate that is broken inside.
-_DAMAGED = (ValueError, x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
-
-_HASHES: dict[str, type[hashes.HashAlgorithm]] = {
-    "sha256": hashes.SHA256,
-    "sha384": hashes.SHA384,
-    "sha512": hashes.SHA512,
-}
 
 
 class SealError(ValueError):

@@ -11,7 +11,13 @@ from __future__ import annotations
 import re
 import typing as t
 
-from lxml import etree
+from ansible_collections.webfarm.iis.plugins.plugin_utils import _libraries
+
+try:
+    from lxml import etree
+except ImportError as error:
+    _libraries.note(error)
+
 
 # What may stand before the root element besides a document type: white space, declaration, comments, instructions.
 _PROLOG = re.compile(rb"(?:\s+|<\?.*?\?>|<!--.*?-->)*", re.DOTALL)

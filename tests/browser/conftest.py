@@ -1,7 +1,7 @@
 # Copyright (c) 2026 the webfarm.iis authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-# ruff: noqa: E501, E731 - JavaScript in strings, and small helpers beside their use
+# ruff: noqa: E501 - JavaScript in strings, and small helpers beside their use
 """Headless Chromium from Debian, driven by selenium, and pages to look at."""
 
 from __future__ import annotations
@@ -206,7 +206,10 @@ def report_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     old = _report.evaluate(before, policy, known=known, now=_fleet.NOW.replace(day=22))
     with (top / "old.json").open("w") as stream:
         _report.write_json(old, stream)
-    clone = lambda data: _fleet.container(data, "iisWasKey").update(fingerprint=_fleet.digest("shop", "iisWasKey", 1))
+
+    def clone(data: dict[str, Any]) -> None:
+        _fleet.container(data, "iisWasKey").update(fingerprint=_fleet.digest("shop", "iisWasKey", 1))
+
     records = (
         _fleet.troubled()
         + [_fleet.record(f"blog{number}", "blog") for number in (1, 2)]

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 the webfarm.iis authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-# ruff: noqa: E501, E731 - JavaScript in strings, and small helpers beside their use
+# ruff: noqa: E501 - JavaScript in strings, and small helpers beside their use
 """The report page in a browser: clicked, typed into, read."""
 
 from __future__ import annotations
@@ -161,10 +161,14 @@ def test_keys_by_farm_make_the_odd_one_obvious(page: Any) -> None:
     odd = page.all("article[data-farm=shop] .sq.odd")
     even = page.all("article[data-farm=shop] .farm-head + .keyrow .sq:not(.odd):not(.none)")
     assert len(odd) == 2
-    style = lambda node: page.js(
-        "const s = getComputedStyle(arguments[0]); return [s.outlineStyle, s.outlineWidth, s.getPropertyValue('--h')]",
-        node,
-    )
+
+    def style(node: Any) -> Any:
+        return page.js(
+            "const s = getComputedStyle(arguments[0]);"
+            "return [s.outlineStyle, s.outlineWidth, s.getPropertyValue('--h')]",
+            node,
+        )
+
     assert style(odd[0])[:2] == ["solid", "2px"]
     assert style(even[0])[0] == "none"
     # Equal keys have equal colours, in their own farm and in another one.
@@ -172,7 +176,8 @@ def test_keys_by_farm_make_the_odd_one_obvious(page: Any) -> None:
         style(node)[2] for node in page.all("article[data-farm=shop] .farm-head + .keyrow .sq:not(.odd):not(.none)")
     }
     assert len(hues) == 1
-    assert style(odd[0])[2] == style(odd[1])[2] not in hues
+    assert style(odd[0])[2] == style(odd[1])[2]
+    assert style(odd[0])[2] not in hues
     assert style(page.find("article[data-farm=legacy] .sq"))[2] in hues
     assert "all equal" in page.find("article[data-farm=blog]").text
 
@@ -316,7 +321,9 @@ def test_contrast(page: Any, theme: str) -> None:
 
 
 def test_the_theme_button(page: Any) -> None:
-    background = lambda: page.js("return getComputedStyle(document.documentElement).backgroundColor")
+    def background() -> Any:
+        return page.js("return getComputedStyle(document.documentElement).backgroundColor")
+
     page.js("localStorage.clear()")
     page.click("#theme")
     light = background()

@@ -106,7 +106,7 @@ def show_the_problem(golden: Host, member: Host) -> None:
         statuses = show_pages(member)
         for event in member.events()[seen:]:
             if event.get("level") in ("Warning", "Error"):
-                message = str(event["message"]).split(". ")[0]
+                message = str(event["message"]).split(". ", maxsplit=1)[0]
                 say(f"event {event['id']} {event['source']} {event.get('hresult', '')}: {message}.")
         if 200 in statuses:
             stop(f"{member.name} serves pages with the naive copy, although it has other keys")

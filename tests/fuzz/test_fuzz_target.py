@@ -49,6 +49,7 @@ def run(pwsh: Path, inputs: Sequence[bytes], value: str, folder: Path) -> list[A
     listing.write_text(json.dumps(work), encoding="utf-8")
     done = subprocess.run(
         [pwsh, "-NoProfile", "-NonInteractive", "-File", HERE / "fuzz.ps1", listing],
+        check=False,
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from test_config import CONTAINERS, Material, fingerprints, kept, material, no_traces, serves, shop  # noqa: F401
+from test_config import CONTAINERS, Material, fingerprints, kept, material, no_traces, serves, shop  # noqa: F401  # pylint: disable=unused-import
 
 from lab import Host, scheduler, template
 

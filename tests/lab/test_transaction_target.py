@@ -178,8 +178,8 @@ def results(pwsh_farm: Farm) -> Iterator[dict[str, Any]]:
         "crashes": [*UNDONE, *COMPLETED],
         "deleted": list(DELETED),
         "access": ACCESS,
-        "wanted": [{"container": container, "sddl": sddl, "access": access} for container, sddl, access, _ in WANTED],
-        "accounts": [name for name, _ in ACCOUNTS],
+        "wanted": [{"container": name, "sddl": sddl, "access": access} for name, sddl, access, dummy in WANTED],
+        "accounts": [name for name, dummy in ACCOUNTS],
     }
     for container, exportable in DELETED.items():
         host.oracle("create", container, "2048", exportable)

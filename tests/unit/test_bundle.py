@@ -202,7 +202,7 @@ def test_wire_form_errors(change: dict[str, Any], reason: str) -> None:
 
 def test_altered_bundles_do_not_open(bundle: bu.Bundle, ann: Identity) -> None:
     first = bundle.containers[0]
-    part, _ = se.disassemble(first.sealed, "it")
+    part, dummy = se.disassemble(first.sealed, "it")
     position = first.sealed.index(part.ciphertext) + len(part.ciphertext) - 20
     altered = bytearray(first.sealed)
     altered[position] ^= 1

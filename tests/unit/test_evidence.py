@@ -183,7 +183,10 @@ def test_the_commands_of_the_guide(chain: Path, signer: _evidence.Signer) -> Non
     guide = (Path(__file__).resolve().parents[2] / "docs/docsite/rst/guide_compliance.rst").read_text()
     script = guide.partition(".. verification begins")[2].partition(".. verification ends")[0]
     script = textwrap.dedent(script.partition("code-block:: bash\n")[2])
-    run = lambda: subprocess.run(["bash", "-c", script], cwd=chain, capture_output=True, text=True, check=False)  # noqa: E731
+
+    def run() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["bash", "-c", script], cwd=chain, capture_output=True, text=True, check=False)
+
     done = run()
     assert done.returncode == 0, done.stdout + done.stderr
     assert "3 pieces" in done.stdout

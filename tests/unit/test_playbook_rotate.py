@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 from ansible.errors import AnsibleActionFail
-from test_action_flows import EXPORT, Target, custodian, folder, run, source_answers  # noqa: F401
-from test_playbook_provision import FINGERPRINTS, SCENARIO, Playbook, collections, playbook  # noqa: F401
+from test_action_flows import EXPORT, Target, custodian, folder, run, source_answers  # noqa: F401  # pylint: disable=unused-import
+from test_playbook_provision import FINGERPRINTS, SCENARIO, Playbook, collections, playbook  # noqa: F401  # pylint: disable=unused-import
 
 from ansible_collections.webfarm.iis.plugins.action import key_export
 from ansible_collections.webfarm.iis.plugins.plugin_utils import _bundle

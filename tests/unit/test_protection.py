@@ -224,7 +224,7 @@ def test_implicit_rejection_is_not_trusted() -> None:
     """Random blocks under the right key: every single one has to be refused or have true padding."""
     one = key("TestKey1024")
     refused = 0
-    for _ in range(200):
+    for _dummy in range(200):
         block = int(random.randrange(one.modulus)).to_bytes(one.size, "little")
         try:
             pr.rsa_decrypt(block, one)
@@ -247,7 +247,7 @@ def test_chance_of_passing_measured() -> None:
     """Random blocks: none should pass. Given a one-byte padding, as many as computed (256 times the chance) do."""
     source = random.Random(20260131)
     passed = 0
-    for _ in range(60_000):
+    for _dummy in range(60_000):
         try:
             pr.judge_aes_plaintext(source.randbytes(32))
             passed += 1
@@ -255,7 +255,7 @@ def test_chance_of_passing_measured() -> None:
             pass
     assert passed <= 1
     samples, passed = 300_000, 0
-    for _ in range(samples):
+    for _dummy in range(samples):
         try:
             pr.judge_aes_plaintext(source.randbytes(31) + b"\x01")
             passed += 1

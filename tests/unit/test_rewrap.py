@@ -15,7 +15,7 @@ import pytest
 from _support import CORPUS, NO_CORPUS, configuration_keys, corpus, filled_configuration, key, name_of, vectors
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from test_action_flows import Target, bundle, custodian, folder, run, trust  # noqa: F401  fixtures
+from test_action_flows import Target, bundle, custodian, folder, run, trust  # noqa: F401  # pylint: disable=unused-import
 from test_proof import configuration, ring, texts
 
 from ansible_collections.webfarm.iis.plugins.plugin_utils import _action

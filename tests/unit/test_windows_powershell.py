@@ -53,6 +53,7 @@ def core_utils(kind: str) -> Path:
 def run_pwsh(script: str, argument: Path) -> Any:
     done = subprocess.run(
         [pwsh(), "-NoProfile", "-NonInteractive", "-File", str(HERE / script), str(argument)],
+        check=False,
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,
@@ -267,7 +268,7 @@ def mcs(sources: list[Path], target: Path) -> str:
     # -noconfig: without it mcs adds references of its own.
     command = ["mcs", "-noconfig", "-langversion:5", "-warnaserror", "-warn:4", "-target:library", f"-out:{target}"]
     command += [f"-r:{name}" for name in sorted(references)] + [str(source) for source in sources]
-    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=120)
+    done = subprocess.run(command, check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=120)
     return "" if done.returncode == 0 else done.stdout + done.stderr
 
 

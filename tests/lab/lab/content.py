@@ -19,9 +19,9 @@ import os
 import re
 import shutil
 import struct
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from xml.etree import ElementTree
 from xml.sax.saxutils import unescape
 
 from . import paths

@@ -14,11 +14,11 @@ from __future__ import annotations
 import shlex
 import threading
 import time
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from xml.etree import ElementTree
 
 from .errors import LabError
 from .farm import Host
