@@ -31,6 +31,8 @@ def test_the_artefact_holds_what_users_need_and_nothing_else() -> None:
         "CHANGELOG.rst",
         "FILES.json",
         "LICENSE",
+        "LICENSES",
+        "REUSE.toml",
         "MANIFEST.json",
         "README.md",
         "changelogs",
