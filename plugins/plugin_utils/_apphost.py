@@ -31,6 +31,7 @@ import typing as t
 from bisect import bisect_right
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import accumulate, count, repeat
 from pathlib import Path
 
 from ansible_collections.webfarm.iis.plugins.plugin_utils import _libraries
@@ -447,8 +448,11 @@ class _Lines:
     """The numbers of the lines of a text."""
 
     def __init__(self, text: str) -> None:
-        alone = text.count("\r") != text.count("\r\n")
-        self.starts = [0] + [match.end() for match in re.finditer(r"\r\n|\r|\n" if alone else "\n", text)]
+        if text.count("\r") != text.count("\r\n"):
+            self.starts = [0, *(match.end() for match in re.finditer(r"\r\n|\r|\n", text))]
+        else:
+            # A line begins behind all that were before it and their line feeds.
+            self.starts = [0, *map(operator.add, accumulate(map(len, text.split("\n")[:-1])), count(1))]
 
     def at(self, offset: int) -> int:
         return bisect_right(self.starts, offset)
@@ -683,24 +687,33 @@ class _File:
 
     def values(self) -> list[ProtectedValue]:
         """The protected values, found in the text and read by lxml."""
-        spots = (match.start() for suspect in _SUSPECTS for match in suspect.finditer(self.text))
-        numbers = {bisect_right(self.starts, spot) - 1 for spot in spots}
-        # Before the root element there may be a comment.
-        return [value for number in sorted(numbers - {-1}) for value in self._values(number)]
+        last: dict[int, int] = {}
+        for suspect in _SUSPECTS:
+            for match in suspect.finditer(self.text):
+                number = bisect_right(self.starts, match.start()) - 1
+                last[number] = max(match.start(), last.get(number, 0))
+        last.pop(-1, None)  # before the root element there may be a comment
+        return [value for number in sorted(last) for value in self._values(number, last[number])]
 
-    def _values(self, number: int) -> t.Iterator[ProtectedValue]:
+    def _values(self, number: int, last: int) -> t.Iterator[ProtectedValue]:
+        """Those of one element. The names of their attributes stand before *last*."""
         node, start = self.nodes[number], self.starts[number]
-        attributes = [_protected(value) for value in node.values()]
+        attributes = [_protected(value) if value.startswith("[") else None for value in node.values()]
         if not any(attributes):
             return
         behind = start + 1 + len(node.tag)
-        offsets = [one.start(1) for one in _scan(self.text, behind, len(self.text))]
-        if self.text[start + 1 : behind] != node.tag or len(offsets) != len(attributes):
+        if self.text[start + 1 : behind] != node.tag:
             raise _Unsure
+        line = self.lines.at(start)
+        lines: t.Iterable[int] = repeat(line, len(attributes))
+        if self.lines.at(last) != line:
+            lines = [self.lines.at(one.start(1)) for one in _scan(self.text, behind, len(self.text))]
+            if len(lines) != len(attributes):
+                raise _Unsure
         path = self.path(node)
-        for name, value, offset in zip(node.keys(), attributes, offsets, strict=True):
+        for name, value, line in zip(node.keys(), attributes, lines, strict=True):
             if value:
-                yield ProtectedValue(f"{path}/@{name}" if path else f"@{name}", self.lines.at(offset), *value)
+                yield ProtectedValue(f"{path}/@{name}" if path else f"@{name}", line, *value)
 
 
 # --- parsing --------------------------------------------------------------------------------------------------------
