@@ -128,6 +128,8 @@ foreach ($library in $libraries) {
 }
 
 Function Get-Now {
+    # What there is. Brief: without what runs in the services, which takes a program of its own to ask.
+    param ([switch]$Brief)
     $services = [ordered]@{}
     $starts = [ordered]@{}
     foreach ($name in 'AppHostSvc', 'WAS', 'W3SVC', 'FTPSVC', 'WMSVC') {
@@ -149,8 +151,8 @@ Function Get-Now {
         parts = $parts
         services = $services
         starts = $starts
-        pools = @(if ($services.WAS -eq 'running') { Get-WebfarmRuntimeObject -Kind apppool | ForEach-Object -Process { "$($_.name) $($_.state)" } })
-        sites = @(if ($services.W3SVC -eq 'running') { Get-WebfarmRuntimeObject -Kind site | ForEach-Object -Process { "$($_.name) $($_.state)" } })
+        pools = @(if (-not $Brief -and $services.WAS -eq 'running') { Get-WebfarmRuntimeObject -Kind apppool | ForEach-Object -Process { "$($_.name) $($_.state)" } })
+        sites = @(if (-not $Brief -and $services.W3SVC -eq 'running') { Get-WebfarmRuntimeObject -Kind site | ForEach-Object -Process { "$($_.name) $($_.state)" } })
         journal = [System.IO.File]::Exists("$state\journal.json")
         task = @([System.IO.Directory]::GetFiles($tasks))
         state = @(if ([System.IO.Directory]::Exists($state)) { Get-ChildItem -LiteralPath $state -File | ForEach-Object -Process { $_.Name } })
@@ -220,7 +222,7 @@ Function Invoke-Case {
     }
     $case.step = $global:Steps.Hit
     $global:Steps = @{ Count = 0; At = 0; Kind = ''; Dead = $false; Trace = $null; Hit = '' }
-    $case.left = Get-Now
+    $case.left = Get-Now -Brief
     $case
 }
 
@@ -251,7 +253,7 @@ Function Invoke-Task {
 Function Reset-Host {
     # Back to the old state by hand, where the new one was kept.
     if (Test-Path -LiteralPath "$state\undo") {
-        $now = Get-Now
+        $now = Get-Now -Brief
         if ($now.undo_sets -eq 1 -and $now.parts[$path] -ne $before.Sha256) {
             $undo = Get-ChildItem -LiteralPath "$state\undo" | Select-Object -First 1
             $journal = ConvertFrom-Json -InputObject ([System.IO.File]::ReadAllText("$($undo.FullName)\undo.json"))
