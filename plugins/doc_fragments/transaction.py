@@ -81,6 +81,14 @@ options:
 
     # Services around the change.
     SERVICES = r"""
+attributes:
+  action_group:
+    description:
+      - Use C(group/webfarm.iis.transaction) in C(module_defaults) to set the options of services for all modules of
+        the group.
+    support: full
+    membership:
+      - webfarm.iis.transaction
 options:
   start_services:
     description:

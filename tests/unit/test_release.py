@@ -15,12 +15,28 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
 ROOT = Path(__file__).resolve().parents[2]
 GALAXY = str(Path(sys.executable).parent / "ansible-galaxy")
 EPOCH = 1_767_225_600
+EXECUTION_ENVIRONMENT = """
+version: 3
+images:
+  base_image:
+    name: registry.example.com/python:3.12
+dependencies:
+  ansible_core:
+    package_pip: ansible-core>=2.18
+  ansible_runner:
+    package_pip: ansible-runner
+  galaxy:
+    collections:
+      - name: {artefact}
+        type: file
+"""
 
 
 def tracked() -> list[str]:
@@ -86,6 +102,14 @@ def test_the_bill_of_materials_is_valid_and_names_what_is_needed(twice: Any) -> 
     assert [f"{package}{limits}" for package, limits in sorted(versions.items())] == sorted(requirements)
 
 
+def test_the_action_group_holds_the_modules_that_share_its_options() -> None:
+    group = yaml.safe_load((ROOT / "meta" / "runtime.yml").read_text())["action_groups"]["transaction"]
+    fragment = "webfarm.iis.transaction.services"
+    documents = [yaml.safe_load(path.read_text())["DOCUMENTATION"] for path in (ROOT / "plugins/modules").glob("*.yml")]
+    sharing = [one["module"] for one in documents if fragment in one["extends_documentation_fragment"]]
+    assert sorted(group) == sorted(sharing)
+
+
 def test_the_artefact_installs_where_nothing_is_and_is_what_it_says(twice: Any, tmp_path: Path) -> None:
     name, artefact = one(twice[0], ".tar.gz")
     (tmp_path / name).write_bytes(artefact)
@@ -95,6 +119,21 @@ def test_the_artefact_installs_where_nothing_is_and_is_what_it_says(twice: Any, 
         command = [GALAXY, "collection", *action, "--offline"]
         done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
+    builder = str(Path(sys.executable).parent / "ansible-builder")
+    done = subprocess.run(
+        [builder, "introspect", "-v0", str(tmp_path / "c")],
+        env=env,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for line in (ROOT / "meta" / "ee-requirements.txt").read_text().split():
+        assert f"{line}  # from collection webfarm.iis" in done.stdout
+    (tmp_path / "execution-environment.yml").write_text(EXECUTION_ENVIRONMENT.format(artefact=tmp_path / name))
+    done = subprocess.run([builder, "create"], env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert name in (tmp_path / "context" / "_build" / "requirements.yml").read_text()
     command = [str(Path(sys.executable).parent / "ansible-doc"), "--json", "webfarm.iis.config"]
     done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout)["webfarm.iis.config"]["doc"]["filename"].startswith(str(tmp_path / "c"))
