@@ -5,10 +5,11 @@
 
 It works without the download that ansible-test begins with, and leaves the user's home alone: what it keeps (one
 virtual environment for each of its tests) lies in .build/sanity. Left out is pslint, whose modules come from the
-PowerShell Gallery; the Windows workflow runs it. With a PowerShell 7 for Linux on the path, validate-modules compares
+PowerShell Gallery; the workflow linux.yml runs it. With a PowerShell 7 for Linux on the path, validate-modules compares
 the argument spec of each ps1 with its documentation; without one that part is left out, and said so.
 
   sanity.py --quick           pylint over the plugins only, and without pep8, whose place ruff takes
+  sanity.py --pslint          pslint alone, where the PowerShell Gallery can be reached
   sanity.py --core VERSION    another ansible-core, in a virtual environment of its own
 """
 
@@ -108,6 +109,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--core", help="the first two numbers of the version, as in 2.21")
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--pslint", action="store_true")
     given = parser.parse_args()
     BUILD.mkdir(parents=True, exist_ok=True)
     python = other_core(given.core) if given.core else Path(sys.executable)
@@ -132,6 +134,8 @@ def main() -> int:
     runs: list[list[str]] = [[argument for name in left_out for argument in ("--skip-test", name)]]
     if given.quick:
         runs.append(["--test", "pylint", "plugins/"])
+    if given.pslint:
+        runs = [["--test", "pslint", "--requirements"]]
     # Side by side: one is one process after the other, pylint is many.
     children = [subprocess.Popen([*command, *run], cwd=tree, env=env, stdin=subprocess.DEVNULL) for run in runs]
     return max([child.wait() for child in children], key=abs)

@@ -18,6 +18,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent / "powershell"
 MODULES = sorted((ROOT / "plugins" / "modules").glob("*.ps1"))
+WORKFLOW = ROOT / "tests" / "windows"
 UTILS = ROOT / "plugins" / "module_utils"
 OWN = "ansible_collections.webfarm.iis.plugins.module_utils."
 
@@ -75,7 +76,7 @@ def check_syntax(paths: Iterable[Path], folder: Path) -> list[dict[str, Any]]:
 
 
 def test_every_script_is_5_1_and_laid_out(tmp_path: Path) -> None:
-    files = [*MODULES, *sorted(UTILS.glob("*.psm1")), *sorted(HERE.glob("*.ps1"))]
+    files = [*MODULES, *sorted(UTILS.glob("*.psm1")), *sorted(HERE.glob("*.ps1")), *sorted(WORKFLOW.glob("*.ps1"))]
     assert len(files) > 8
     found = check_syntax(files, tmp_path)
     lines = [f"{Path(item['file']).name}:{item['line']}: {item['rule']}: {item['text']}" for item in found]
