@@ -25,6 +25,7 @@ ACTIONS = [
     "key_bundle",
     "key_export",
     "key_import",
+    "selftest",
 ]
 
 

@@ -173,6 +173,7 @@ def install_programs(prefix: Path) -> None:
     drive = prefix / "drive_c"
     places = {
         "appcmd.exe": f"{INETSRV}/appcmd.exe",
+        "aspnet_regiis.exe": "windows/Microsoft.NET/Framework64/v4.0.30319/aspnet_regiis.exe",
         "iissetup.exe": f"{INETSRV}/iissetup.exe",
         "cngkeyhelper.dll": "windows/system32/cngkeyhelper.dll",
         "schtasks.exe": "windows/system32/schtasks.exe",
@@ -181,6 +182,7 @@ def install_programs(prefix: Path) -> None:
         if program.name.startswith(("HostHook", "StartupHook")):
             continue
         place = drive / places.get(program.name, f"lab/{program.name}")
+        place.parent.mkdir(parents=True, exist_ok=True)
         place.unlink(missing_ok=True)  # never write into a file that may be shared
         shutil.copy2(program, place)
     # Microsoft's PowerShell module for IIS, at its place.
