@@ -323,13 +323,17 @@ namespace ansible_collections.webfarm.iis.plugins.module_utils._ScratchKey
                 if (!Make(provider, WebfarmScratch.CngKeys[1], other, false, "create_second", out second)) return;
                 Describe(first, WebfarmScratch.CngKeys[0], "key");
                 Describe(second, WebfarmScratch.CngKeys[1], "default");
-                bool isDerived = Step("derive", calls.Derive(first, derived));
-                if (isDerived) Found["derive_as_sp800_108"] = Same(derived, Counter(secret));
                 byte[] blob = Blob(first, BlobType, "export");
                 Blob(second, BlobType, "export_default");
                 Blob(second, OpaqueType, "export_opaque");
-                if (blob != null) Take(provider, blob, secret, out copy);
-                Values(secret, isDerived ? derived : null, copy != IntPtr.Zero);
+                // Where the secret cannot be given, it is what the blob holds.
+                byte[] held = blob == null ? null : KeyOf(blob);
+                byte[] known = Gave("create_secret") ? secret : held;
+                if (held != null && Gave("create_secret")) Found["blob_holds_secret"] = Same(held, secret);
+                if (blob != null) Take(provider, blob, out copy);
+                bool isDerived = Step("derive", calls.Derive(first, derived));
+                if (isDerived && known != null) Found["derive_as_sp800_108"] = Same(derived, Counter(known));
+                Values(known, isDerived ? derived : null, copy != IntPtr.Zero);
             }
             catch (DllNotFoundException e)
             {
@@ -388,19 +392,20 @@ namespace ansible_collections.webfarm.iis.plugins.module_utils._ScratchKey
         }
 
         // NCRYPT_KEY_BLOB_HEADER: cbSize, dwMagic, cbAlgName, cbKeyData; the name of the algorithm; the key.
-        private void Take(IntPtr provider, byte[] blob, byte[] secret, out IntPtr copy)
+        private byte[] KeyOf(byte[] blob)
+        {
+            if (blob.Length < 16) return null;
+            int start = BitConverter.ToInt32(blob, 0) + BitConverter.ToInt32(blob, 8);
+            int size = BitConverter.ToInt32(blob, 12);
+            Found["blob_magic"] = Encoding.ASCII.GetString(blob, 4, 4);
+            Found["blob_key_bytes"] = size;
+            return start >= 16 && size > 0 && size <= blob.Length - start ? Part(blob, start, size) : null;
+        }
+
+        private void Take(IntPtr provider, byte[] blob, out IntPtr copy)
         {
             string name = WebfarmScratch.CngKeys[2];
             copy = IntPtr.Zero;
-            if (blob.Length >= 16)
-            {
-                int start = BitConverter.ToInt32(blob, 0) + BitConverter.ToInt32(blob, 8);
-                int size = BitConverter.ToInt32(blob, 12);
-                Found["blob_magic"] = Encoding.ASCII.GetString(blob, 4, 4);
-                Found["blob_key_bytes"] = size;
-                byte[] key = start >= 16 && size > 0 && start + size <= blob.Length ? Part(blob, start, size) : null;
-                Found["blob_holds_secret"] = key != null && Same(key, secret);
-            }
             WebfarmScratch.Require(name);
             if (!Step("import", calls.Import(provider, BlobType, name, blob, out copy))) return;
             Step("import_policy", calls.SetProperty(copy, "Export Policy", BitConverter.GetBytes(AllowExport)));
@@ -484,10 +489,10 @@ namespace ansible_collections.webfarm.iis.plugins.module_utils._ScratchKey
             {
                 if (inputs[i] == null) continue;
                 if (Hex(calls.Sha256(inputs[i])) == wanted) found.Add("sha256_of_" + names[i]);
-                if (Hex(Hmac(secret, inputs[i])) == wanted) found.Add("hmac_with_secret_of_" + names[i]);
+                if (secret != null && Hex(Hmac(secret, inputs[i])) == wanted) found.Add("hmac_with_secret_of_" + names[i]);
                 if (derived != null && Hex(Hmac(derived, inputs[i])) == wanted) found.Add("hmac_with_derived_key_of_" + names[i]);
             }
-            if (Hex(calls.Sha256(secret)) == wanted) found.Add("sha256_of_secret");
+            if (secret != null && Hex(calls.Sha256(secret)) == wanted) found.Add("sha256_of_secret");
             if (derived != null && Hex(calls.Sha256(derived)) == wanted) found.Add("sha256_of_derived_key");
             return found.Count == 0 ? "unknown" : String.Join(" ", found.ToArray());
         }
@@ -518,9 +523,10 @@ namespace ansible_collections.webfarm.iis.plugins.module_utils._ScratchKey
             return Hmac(secret, input.ToArray());
         }
 
-        // HMAC-SHA256 (RFC 2104) with a key of 32 bytes.
+        // HMAC-SHA256 (RFC 2104).
         private byte[] Hmac(byte[] key, byte[] data)
         {
+            if (key.Length > 64) key = calls.Sha256(key);
             byte[] inner = new byte[64 + data.Length], outer = new byte[64 + 32];
             for (int i = 0; i < 64; i++)
             {
@@ -531,6 +537,11 @@ namespace ansible_collections.webfarm.iis.plugins.module_utils._ScratchKey
             Buffer.BlockCopy(data, 0, inner, 64, data.Length);
             Buffer.BlockCopy(calls.Sha256(inner), 0, outer, 64, 32);
             return calls.Sha256(outer);
+        }
+
+        private bool Gave(string step)
+        {
+            return Found.ContainsKey(step) && (string)Found[step] == Code(0);
         }
 
         private bool Step(string name, uint status)

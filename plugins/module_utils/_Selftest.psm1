@@ -207,20 +207,21 @@ Function Get-WebfarmSelftestHost {
 
     $read = {
         param ($Path, $Value)
-        $key = 'HKLM:\SOFTWARE\' + $Path
+        $key = 'HKLM:\SOFTWARE\Microsoft\' + $Path
         if (Test-Path -LiteralPath $key) {
             (Get-Item -LiteralPath $key).GetValue($Value)
         }
     }
-    $windows = 'Microsoft\Windows NT\CurrentVersion'
+    $windows = 'Windows NT\CurrentVersion'
     $build = [string](& $read $windows 'CurrentBuildNumber')
     $patch = & $read $windows 'UBR'
     if ($null -ne $patch) {
         $build += ".$patch"
     }
+    $known = Get-WebfarmHostFact
     $hostName = $null
     if ($Name) {
-        $hostName = [Environment]::MachineName
+        $hostName = $known.name
     }
     return [ordered]@{
         name = $hostName
@@ -228,11 +229,11 @@ Function Get-WebfarmSelftestHost {
         build = $build
         installation = [string](& $read $windows 'InstallationType')
         language = [System.Globalization.CultureInfo]::InstalledUICulture.Name
-        iis = & $read 'Microsoft\InetStp' 'VersionString'
-        dotnet_framework = & $read 'Microsoft\NET Framework Setup\NDP\v4\Full' 'Release'
+        iis = $known.iis_version
+        dotnet_framework = & $read 'NET Framework Setup\NDP\v4\Full' 'Release'
         dotnet = [Environment]::Version.ToString()
-        powershell = $PSVersionTable.PSVersion.ToString()
-        fips_policy = (& $read '..\SYSTEM\CurrentControlSet\Control\Lsa\FipsAlgorithmPolicy' 'Enabled') -eq 1
+        powershell = $known.powershell_version
+        fips_policy = $known.fips_policy
     }
 }
 
@@ -392,7 +393,7 @@ Function ConvertTo-WebfarmCngAnswer {
     New-WebfarmAnswer -Id cng_key -Verdict $verdict -Text $text -Observed $observed
 
     $observed = & $take '^(export|blob_|import|copy_|decrypt_with_copy)'
-    $travels = $Found['import_finish'] -eq $done -and $Found['blob_holds_secret'] -and $Found['copy_is_equal']
+    $travels = $Found['import_finish'] -eq $done -and $Found['blob_holds_secret'] -ne $false -and $Found['copy_is_equal']
     $opens = $Found['decrypt_with_copy_text']
     $verdict = 'contradicted'
     if ($travels -and $Found['export_default'] -ne $done -and $opens) {
@@ -411,7 +412,7 @@ Function ConvertTo-WebfarmCngAnswer {
         return
     }
     $verdict = 'contradicted'
-    if ($Found['opens_with_derived_key'] -and $Found['iv_differs'] -and $Found['decrypt_text'] -and $Found['derive_as_sp800_108']) {
+    if ($Found['opens_with_derived_key'] -and $Found['iv_differs'] -and $Found['decrypt_text'] -and $Found['derive_as_sp800_108'] -ne $false) {
         $verdict = 'confirmed'
     }
     $text = "The field is $($Found['field_is']), the same for one text: $($Found['field_equal_for_equal_text']), for one key: " +
@@ -548,7 +549,7 @@ Function Get-WebfarmLibraryAnswer {
     $list = 'D:P(A;;FA;;;SY)(A;;FA;;;BA)(A;;FR;;;LS)'
     $checks = [ordered]@{}
     $key = [WebfarmKeyContainer]::Generate(2048)
-    $other = [WebfarmKeyContainer]::Generate(3072)
+    $other = [WebfarmKeyContainer]::Generate(2048)
     $opened = $null
     try {
         $checks.import_makes_a_container = [WebfarmKeyContainer]::ImportPrivate($first, $key, $true)

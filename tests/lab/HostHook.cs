@@ -1,6 +1,7 @@
 using System;
 using System.Collections.Generic;
 using System.IO;
+using System.Reflection;
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 
@@ -10,6 +11,7 @@ using System.Runtime.InteropServices;
 ///  1. LookupAccountNameW knows the accounts of C:\lab\domain.txt, one a line: name, tab, SID. Everything built on it follows
 ///     (LsaLookupNames2, NTAccount.Translate).
 ///  2. HttpQueryServiceConfiguration knows the certificate bindings of C:\lab\sslcert.txt, one a line: address:port or host:port.
+///  3. With LAB_PSRP=1 in its environment the process serves PowerShell remoting over its standard streams (see lab/psrp.py).
 /// </summary>
 internal unsafe class StartupHook
 {
@@ -43,6 +45,19 @@ internal unsafe class StartupHook
             delegate* unmanaged<IntPtr, int, IntPtr, uint, byte*, uint, uint*, IntPtr, uint> query = &QueryHttp;
             Jump((byte*)GetProcAddress(LoadLibraryW("httpapi.dll"), "HttpQueryServiceConfiguration"), (ulong)query);
         }
+        if (Environment.GetEnvironmentVariable("LAB_PSRP") == "1") Serve();
+    }
+
+    // What pwsh -ServerMode does. The host program never comes to its Main, where the lab's own build has its repairs.
+    static void Serve()
+    {
+        const BindingFlags Static = BindingFlags.Static | BindingFlags.Public | BindingFlags.NonPublic;
+        Environment.SetEnvironmentVariable("LAB_PSRP", null);
+        Assembly.Load("pwsh").GetType("StartupHook")?.GetMethod("Initialize", Static)?.Invoke(null, null);
+        Type server = Assembly.Load("System.Management.Automation").GetType("System.Management.Automation.Remoting.Server.StdIOProcessMediator");
+        // initial command, working directory, name and file of a configuration, standard error together with output
+        server.GetMethod("Run", Static).Invoke(null, new object[] { "", null, null, null, false });
+        Environment.Exit(0);
     }
 
     static void Prepare(string name)

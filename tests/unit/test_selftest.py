@@ -27,6 +27,7 @@ VARIANTS: list[dict[str, Any]] = [
     {"Refuse": "import"},
     {"Refuse": "delete"},
     {"Dll": False},
+    {"Refuse": "secret"},
 ]
 
 
@@ -61,7 +62,7 @@ def test_no_key_of_iis_can_be_named(trial: dict[str, Any]) -> None:
 
 
 def test_what_is_concluded(trial: dict[str, Any]) -> None:
-    plain, hmac, of_key, no_keys, no_import, no_delete, no_dll = trial["variants"]
+    plain, hmac, of_key, no_keys, no_import, no_delete, no_dll, no_secret = trial["variants"]
     confirmed = dict.fromkeys(("cng_key", "cng_transfer", "cng_value"), "confirmed")
     assert verdicts(plain) == confirmed
     found = plain["found"]
@@ -85,7 +86,11 @@ def test_what_is_concluded(trial: dict[str, Any]) -> None:
     # without IIS the keys are tried, the values are not
     assert verdicts(no_dll) == {"cng_key": "confirmed", "cng_transfer": "recorded", "cng_value": "open"}
 
-    for result in (plain, hmac, of_key, no_keys, no_import, no_dll):
+    # a secret that cannot be given is the one that the blob holds
+    assert verdicts(no_secret) == confirmed and no_secret["found"]["create_secret"] == "0x80090029"
+    assert no_secret["found"]["derive_as_sp800_108"] and "blob_holds_secret" not in no_secret["found"]
+
+    for result in (plain, hmac, of_key, no_keys, no_import, no_dll, no_secret):
         assert result["still"] == [] and result["removed"] == result["left"]
     assert len(plain["left"]) == 3
     assert "could not be deleted: 0x80090010" in no_delete["removed"][0] and len(no_delete["still"]) == 3

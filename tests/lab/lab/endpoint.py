@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""WS-Management over TLS for all hosts of a farm: what ansible-core's winrm connection and pywinrm talk to.
+"""WS-Management over TLS for all hosts of a farm: what ansible-core's winrm and psrp connections talk to.
 
 One thread per connection, one port per host. A command runs in the host's namespaces; its output is collected by
 threads, and Receive answers with what is there, or with the time-out fault after OperationTimeout.
@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
-from . import wine
+from . import psrp, wine
 from .errors import LabError
 from .faults import Fault, FaultFile, met
 
@@ -43,6 +43,9 @@ NS = {
     "rsp": SHELL,
 }
 TIMED_OUT = 2150858793  # WSMan: the operation did not complete within OperationTimeout
+TIMED_OUT_TEXT = (
+    "The WS-Management service cannot complete the operation within the time specified in OperationTimeout."
+)
 NO_SHELL = 2150858843  # WSMan: the shell was not found
 NO_COMMAND = 2150858844
 BAD_REQUEST = 2150858752
@@ -267,18 +270,31 @@ class EndpointHost:
         self.lock = threading.Lock()
         self.shells: dict[str, dict[str, Command]] = {}
         self.shell_environment: dict[str, dict[str, str]] = {}
+        self.pools: dict[str, psrp.Pool] = {}
         # those that wait for an answer, and the fault that has cut them
         self.connections: set[socket.socket] = set()
         self.cut = ""
 
     # --- the six operations ---
 
-    def create(self, variables: Mapping[str, str]) -> str:
-        shell = str(uuid.uuid4()).upper()
+    def create(self, variables: Mapping[str, str], shell: str = "") -> str:
+        shell = shell or str(uuid.uuid4()).upper()
         with self.lock:
             self.shells[shell] = {}
             self.shell_environment[shell] = dict(variables)
         return shell
+
+    def create_pool(self, shell: str, creation: bytes) -> None:
+        """A shell that speaks PSRP: one PowerShell, which serves a runspace pool."""
+        if not self.pwsh:
+            raise SoapFault(BAD_REQUEST, "This lab has no PowerShell.")
+        self.create(psrp.ENVIRONMENT, shell)
+        process = self.start(["pwsh", "-NoProfile"], str(uuid.uuid4()).upper(), False, shell)
+        with self.lock:
+            self.shells[shell][psrp.POOL] = process
+        pool = psrp.Pool(process, creation)
+        with self.lock:
+            self.pools[shell] = pool
 
     def shell(self, shell: str) -> dict[str, Command]:
         with self.lock:
@@ -364,6 +380,7 @@ class EndpointHost:
         with self.lock:
             commands = self.shells.pop(shell, {})
             self.shell_environment.pop(shell, None)
+            self.pools.pop(shell, None)
         for command in commands.values():
             if command.running:
                 command.kill()
@@ -516,6 +533,11 @@ class Handler(BaseHTTPRequestHandler):
     def _operation(self, action: str, root: ET.Element) -> str:
         host = self.host
         shell = root.findtext(".//w:Selector[@Name='ShellId']", namespaces=NS) or ""
+        if (root.findtext(".//w:ResourceURI", namespaces=NS) or "").startswith(psrp.RESOURCE):
+            try:
+                return self._pool_operation(action, shell, root)
+            except psrp.PoolEnded:
+                raise SoapFault(NO_SHELL, f"The PowerShell of shell {shell} has ended.", "w:InvalidSelectors") from None
         if action == "Create":
             variables = {node.get("Name") or "": node.text or "" for node in root.iterfind(".//rsp:Variable", NS)}
             shell = host.create({name: value for name, value in variables.items() if name})
@@ -554,12 +576,7 @@ class Handler(BaseHTTPRequestHandler):
             limit = _seconds(root.findtext(".//w:OperationTimeout", namespaces=NS))
             answer = host.command(shell, identity).receive(limit)
             if answer is None:
-                raise SoapFault(
-                    TIMED_OUT,
-                    "The WS-Management service cannot complete the operation within the time specified in "
-                    "OperationTimeout.",
-                    "w:TimedOut",
-                )
+                raise SoapFault(TIMED_OUT, TIMED_OUT_TEXT, "w:TimedOut")
             return self._received(identity, *answer)
         if action == "Signal":
             node = root.find(".//rsp:Signal", NS)
@@ -568,6 +585,60 @@ class Handler(BaseHTTPRequestHandler):
         if action == "Delete":
             host.delete(shell)
             return ""
+        raise SoapFault(BAD_REQUEST, f"The action {action} is not supported.", "a:ActionNotSupported")
+
+    def _pool_operation(self, action: str, shell: str, root: ET.Element) -> str:
+        """The six operations for a runspace pool; a command is a pipeline."""
+        host = self.host
+        if action == "Create":
+            node = root.find(".//rsp:Shell", NS)
+            shell = ((node.get("ShellId") if node is not None else None) or str(uuid.uuid4())).upper()
+            creation = root.findtext(".//{http://schemas.microsoft.com/powershell}creationXml") or ""
+            host.create_pool(shell, base64.b64decode(creation))
+            return (
+                '<x:ResourceCreated xmlns:x="http://schemas.xmlsoap.org/ws/2004/09/transfer">'
+                "<a:Address>/wsman</a:Address><a:ReferenceParameters>"
+                f"<w:ResourceURI>{psrp.RESOURCE}Microsoft.PowerShell</w:ResourceURI>"
+                f'<w:SelectorSet><w:Selector Name="ShellId">{shell}</w:Selector></w:SelectorSet>'
+                f"</a:ReferenceParameters></x:ResourceCreated><rsp:Shell><rsp:ShellId>{shell}</rsp:ShellId>"
+                "<rsp:InputStreams>stdin pr</rsp:InputStreams><rsp:OutputStreams>stdout</rsp:OutputStreams></rsp:Shell>"
+            )
+        if action == "Delete":
+            host.delete(shell)
+            return ""
+        host.shell(shell)
+        pool = host.pools[shell]
+        if action == "Command":
+            line = root.find(".//rsp:CommandLine", NS)
+            identity = ((line.get("CommandId") if line is not None else None) or str(uuid.uuid4())).upper()
+            given = [base64.b64decode(node.text or "") for node in root.iterfind(".//rsp:Arguments", NS)]
+            pool.start(identity, b"".join(given))
+            return f"<rsp:CommandResponse><rsp:CommandId>{identity}</rsp:CommandId></rsp:CommandResponse>"
+        if action == "Send":
+            for stream in root.iterfind(".//rsp:Stream", NS):
+                data = base64.b64decode(stream.text or "")
+                pool.send(stream.get("CommandId") or psrp.POOL, data, stream.get("Name") or "")
+            return "<rsp:SendResponse/>"
+        if action == "Signal":
+            node = root.find(".//rsp:Signal", NS)
+            identity = (node.get("CommandId") if node is not None else None) or ""
+            pool.signal(identity, root.findtext(".//rsp:Code", namespaces=NS) or "")
+            return "<rsp:SignalResponse/>"
+        if action == "Receive":
+            wanted = root.find(".//rsp:DesiredStream", NS)
+            identity = (wanted.get("CommandId") if wanted is not None else None) or ""
+            limit = _seconds(root.findtext(".//w:OperationTimeout", namespaces=NS))
+            fragments = pool.receive(identity or psrp.POOL, limit)
+            if fragments is None:
+                raise SoapFault(TIMED_OUT, TIMED_OUT_TEXT, "w:TimedOut")
+            of = f' CommandId="{identity}"' if identity else ""
+            parts = [
+                f'<rsp:Stream Name="stdout"{of}>{base64.b64encode(data).decode("ascii")}</rsp:Stream>'
+                for data in fragments
+            ]
+            if identity:
+                parts.append(f'<rsp:CommandState{of} State="{SHELL}/CommandState/Running"/>')
+            return f"<rsp:ReceiveResponse>{''.join(parts)}</rsp:ReceiveResponse>"
         raise SoapFault(BAD_REQUEST, f"The action {action} is not supported.", "a:ActionNotSupported")
 
     @staticmethod

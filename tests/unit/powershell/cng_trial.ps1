@@ -75,6 +75,7 @@ namespace WebfarmTrial
 
         public override uint SetProperty(IntPtr key, string name, byte[] value)
         {
+            if (name == "KDFKeySecret" && Refuse == "secret") return 0x80090029;
             if (name == "KDFKeySecret") Of(key).Secret = (byte[])value.Clone();
             else Of(key).Policy = BitConverter.ToInt32(value, 0);
             return 0;
