@@ -254,7 +254,8 @@ Function Protect-WebfarmIdentity {
     )
 
     if ($Value -is [string]) {
-        $text = $Value -replace 'S-1-(5-21|5-82|12-1)(-\d+)+', 'S-1-$1-(hidden)'
+        # The last number of a domain's or machine's SID says what kind of account it is, not whose.
+        $text = $Value -replace 'S-1-5-21(-\d+){3}', 'S-1-5-21-(hidden)' -replace 'S-1-(5-82|12-1)(-\d+)+', 'S-1-$1-(hidden)'
         foreach ($own in [WebfarmKeyContainer]::MachineGuid(), [Environment]::MachineName) {
             # A name such as WIN would also stand in the middle of a word.
             if ($own) {

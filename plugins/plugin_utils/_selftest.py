@@ -75,7 +75,7 @@ def to_text(report: Report) -> bytes:
         "",
         f"Server: {server.get('name') or '(not named)'}",
         f"Windows: {server.get('os')}, build {server.get('build')}, {server.get('installation')}, "
-        f"{server.get('language')}",
+        f"language {server.get('language') or 'unknown'}",
         f"IIS: {server.get('iis') or 'not installed'}",
         f".NET Framework release {server.get('dotnet_framework') or 'unknown'}, runtime {server.get('dotnet')}, "
         f"PowerShell {server.get('powershell')}, FIPS policy {'on' if server.get('fips_policy') else 'off'}",

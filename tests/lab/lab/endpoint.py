@@ -292,6 +292,7 @@ class EndpointHost:
         process = self.start(["pwsh", "-NoProfile"], str(uuid.uuid4()).upper(), False, shell)
         with self.lock:
             self.shells[shell][psrp.POOL] = process
+        self.log(f"{self.name}: a runspace pool in shell {shell[:8]}")
         pool = psrp.Pool(process, creation)
         with self.lock:
             self.pools[shell] = pool
