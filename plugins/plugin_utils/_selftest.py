@@ -21,7 +21,7 @@ VERSION = 1
 VERDICTS = ("confirmed", "contradicted", "recorded", "open")
 
 # The longest run of hexadecimal digits that a report holds is the name of a key file; no key and no value is as short.
-_MATERIAL = re.compile(r"(?<![A-Za-z0-9+/])[A-Za-z0-9+/]{40,}={0,2}|<RSAKeyValue|\[enc:|PRIVATE KEY-----", re.IGNORECASE)
+_MATERIAL = re.compile(r"[A-Za-z0-9+/]{40,}|<RSAKeyValue|\[enc:|PRIVATE KEY-----", re.IGNORECASE)
 
 Report = dict[str, t.Any]
 
