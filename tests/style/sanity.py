@@ -76,6 +76,19 @@ def provide_pip(python: Path, library: Path) -> None:
     script.write_text(BOOTSTRAP.format(wheel=wheel), encoding="utf-8")
 
 
+def powershell() -> list[str]:
+    """The folder of a PowerShell 7 for Linux, where the lab has one or can get it."""
+    sys.path.insert(0, str(ROOT / "tests" / "lab"))
+    from lab import errors, setup
+
+    try:
+        return [str(Path(setup.pwsh_linux(lambda text: None).path).parent)]
+    except errors.LabError as error:
+        if not shutil.which("pwsh"):
+            print(f"sanity: the comparison of ps1 and documentation is left out: {error}", flush=True)
+        return []
+
+
 def pythons() -> t.Iterator[str]:
     """Pythons of this machine, the oldest that serves first."""
     for minor in range(11, 15):
@@ -121,14 +134,11 @@ def main() -> int:
     provide_pip(Path(sys.executable), Path(library))
     tree = BUILD / f"tree-{given.core or 'main'}" / "ansible_collections" / "webfarm" / "iis"
     copy(tree)
-    pwsh = ROOT / ".build" / "pwsh" / "linux-x64"
-    path = [str(python.parent), *([str(pwsh)] if (pwsh / "pwsh").is_file() else []), os.environ.get("PATH", "")]
+    path = [str(python.parent), *powershell(), os.environ.get("PATH", "")]
     env = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
     env.update(HOME=str(HOME), PATH=os.pathsep.join(path), LC_ALL="C.UTF-8")
     env.pop("VIRTUAL_ENV", None)
     env.pop("PYTHONPATH", None)
-    if not shutil.which("pwsh", path=env["PATH"]):
-        print("sanity: no PowerShell for Linux here, so the argument specs of the ps1 are not compared", flush=True)
     command = [python.with_name("ansible-test"), "sanity", "--python", version, "--color", "no"]
     left_out = [*LEFT_OUT, *(("pylint", "pep8") if given.quick else ())]
     runs: list[list[str]] = [[argument for name in left_out for argument in ("--skip-test", name)]]
