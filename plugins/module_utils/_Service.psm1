@@ -11,6 +11,7 @@
 #AnsibleRequires -CSharpUtil ..module_utils._Configuration
 #AnsibleRequires -CSharpUtil ..module_utils._Health
 #AnsibleRequires -CSharpUtil ..module_utils._ServiceControl
+#AnsibleRequires -PowerShell ..module_utils._Appcmd
 #AnsibleRequires -PowerShell ..module_utils._Diagnosis
 #AnsibleRequires -PowerShell ..module_utils._EventLog
 #AnsibleRequires -PowerShell ..module_utils._Facts
@@ -26,102 +27,6 @@ $script:badEvents = @(2307, 5021, 5057, 5059, 5172, 5189)
 
 # How long a site may answer 503 or refuse connections right after the start, before that counts.
 $script:settleSeconds = 10
-
-Function Invoke-WebfarmAppcmd {
-    <#
-    .SYNOPSIS
-    Runs appcmd.exe and returns its exit code and what it printed.
-
-    .PARAMETER Argument
-    The arguments; names with spaces are quoted here.
-
-    .PARAMETER TimeoutSeconds
-    When to give up.
-    #>
-    [CmdletBinding()]
-    param (
-        [Parameter(Mandatory = $true)]
-        [string[]]
-        $Argument,
-
-        [Parameter()]
-        [int]
-        $TimeoutSeconds = 60
-    )
-
-    $program = Join-Path -Path ([Environment]::SystemDirectory) -ChildPath 'inetsrv\appcmd.exe'
-    if (-not [System.IO.File]::Exists($program)) {
-        throw "$program does not exist. It tells which application pools and sites run; install the IIS feature that brings it (Web-Server)."
-    }
-    $start = New-Object -TypeName System.Diagnostics.ProcessStartInfo
-    $start.FileName = $program
-    # Pool and site names cannot hold a quote.
-    $start.Arguments = ($Argument | ForEach-Object -Process { '"' + $_ + '"' }) -join ' '
-    $start.UseShellExecute = $false
-    $start.CreateNoWindow = $true
-    $start.RedirectStandardOutput = $true
-    $process = [System.Diagnostics.Process]::Start($start)
-    try {
-        $reading = $process.StandardOutput.ReadToEndAsync()
-        if (-not $process.WaitForExit($TimeoutSeconds * 1000)) {
-            $process.Kill()
-            throw "appcmd $($Argument -join ' ') did not end within $TimeoutSeconds seconds."
-        }
-        return @{
-            Code = $process.ExitCode
-            Text = $reading.Result.Trim()
-        }
-    }
-    finally {
-        $process.Dispose()
-    }
-}
-
-Function Get-WebfarmRuntimeObject {
-    <#
-    .SYNOPSIS
-    Lists application pools or sites with their runtime state, or worker processes with their pool.
-
-    .PARAMETER Kind
-    apppool, site or wp.
-    #>
-    [CmdletBinding()]
-    param (
-        [Parameter(Mandatory = $true)]
-        [ValidateSet('apppool', 'site', 'wp')]
-        [string]
-        $Kind
-    )
-
-    $element = $Kind.ToUpperInvariant()
-    $answer = Invoke-WebfarmAppcmd -Argument 'list', $Kind, '/xml'
-    $document = New-Object -TypeName System.Xml.XmlDocument
-    $document.XmlResolver = $null
-    try {
-        $document.LoadXml($answer.Text)
-    }
-    catch {
-        throw "appcmd list $Kind ended with code $($answer.Code) and said: $($answer.Text)"
-    }
-    # A list without an entry ends with code 1, but without an ERROR.
-    $failure = $document.SelectSingleNode('//ERROR')
-    if ($null -ne $failure) {
-        throw "appcmd list $Kind said: $($failure.GetAttribute('message').Trim()) (code $($answer.Code))"
-    }
-    foreach ($node in $document.DocumentElement.ChildNodes) {
-        if ($node.LocalName -ne $element) {
-            continue
-        }
-        $found = [ordered]@{ name = $node.GetAttribute("$element.NAME") }
-        if ($Kind -eq 'wp') {
-            $found.pool = $node.GetAttribute('APPPOOL.NAME')
-        }
-        else {
-            $found.state = $node.GetAttribute('state')
-        }
-        $found
-    }
-}
 
 Function Get-WebfarmRunState {
     <#
@@ -1177,7 +1082,6 @@ Export-ModuleMember -Function @(
     'Get-WebfarmHealthProblem'
     'Get-WebfarmRunningConsumer'
     'Get-WebfarmRunState'
-    'Get-WebfarmRuntimeObject'
     'Get-WebfarmStartType'
     'Get-WebfarmWantedState'
     'Restore-WebfarmRuntime'

@@ -7,9 +7,9 @@
 # release.
 
 #AnsibleRequires -CSharpUtil ..module_utils._ServiceControl
+#AnsibleRequires -PowerShell ..module_utils._Appcmd
 #AnsibleRequires -PowerShell ..module_utils._Diagnosis
 #AnsibleRequires -PowerShell ..module_utils._Facts
-#AnsibleRequires -PowerShell ..module_utils._Service
 
 # What server_info says about services and the runtime state of application pools. Nothing here changes the server.
 

@@ -28,6 +28,7 @@ LIBRARIES = (
     "_Access",
     "_Facts",
     "_EventLog",
+    "_Appcmd",
     "_Service",
     "_KeyAccess",
     "_KeyPlan",
