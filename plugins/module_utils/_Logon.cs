@@ -6,7 +6,7 @@
 // The interfaces in this file are meant for use within the webfarm.iis collection
 // and may change in any release, even a bugfix release.
 
-// Reads files as another account does: the one that IIS will use, not the one of the connection.
+// Reads files as another account does: the one that IIS will use, not the one of the connection. Tries whether an account logs on.
 
 using System;
 using System.Collections.Generic;
@@ -42,6 +42,8 @@ namespace ansible_collections.webfarm.iis.plugins.module_utils._Logon
     {
         // As IIS logs on the user of a share: LOGON32_LOGON_NETWORK_CLEARTEXT. The token can go on to another server.
         private const int NetworkClearText = 8;
+        // Only a proof of the password: nothing is cached, no profile is loaded.
+        private const int Network = 3;
 
         /// <summary>
         /// A secret for a cmdlet; a method, because a cmdlet's arguments can be logged. null for nothing, which reaches a method as an empty text.
@@ -101,6 +103,42 @@ namespace ansible_collections.webfarm.iis.plugins.module_utils._Logon
             }
         }
 
+        /// <summary>Tries the password of an account, once; 0, or the error of Windows.</summary>
+        public static int Try(string user, SecureString password)
+        {
+            IntPtr token;
+            int error = LogOn(user, password, Network, out token);
+            if (error == 0) LogonNative.CloseHandle(token);
+            return error;
+        }
+
+        /// <summary>
+        /// What the error of a try says: ok (the password is right), refused (nobody can log on like this), unknown (it could not be tried).
+        /// </summary>
+        public static string Judge(int error)
+        {
+            switch (error)
+            {
+                case 0:
+                case 1385: // the kind of logon is not granted; that is looked at behind the password
+                    return "ok";
+                case 1317: // no such user
+                case 1326: // user name or password is wrong
+                case 1327: // restriction of the account
+                case 1328: // not at this time
+                case 1329: // not on this computer
+                case 1330: // the password has expired
+                case 1331: // disabled
+                case 1332: // no such name
+                case 1793: // the account has expired
+                case 1907: // the password must be changed first
+                case 1909: // locked out
+                    return "refused";
+                default:
+                    return "unknown";
+            }
+        }
+
         private static byte[][] ReadAll(string folder, string[] names)
         {
             byte[][] contents = new byte[names.Length][];
@@ -120,16 +158,24 @@ namespace ansible_collections.webfarm.iis.plugins.module_utils._Logon
 
         private static IntPtr LogOn(string user, SecureString password)
         {
+            IntPtr token;
+            int error = LogOn(user, password, NetworkClearText, out token);
+            if (error != 0) throw new WebfarmCryptoException(0x80070000 | (uint)error, String.Format("logging on '{0}'", user));
+            return token;
+        }
+
+        private static int LogOn(string user, SecureString password, int kind, out IntPtr token)
+        {
             int slash = user.IndexOf('\\');
             // A user principal name goes without a domain, a bare name is one of this computer.
             string domain = slash >= 0 ? user.Substring(0, slash) : user.IndexOf('@') >= 0 ? null : ".";
             IntPtr clear = Marshal.SecureStringToGlobalAllocUnicode(password ?? new SecureString());
             try
             {
-                IntPtr token;
-                if (!LogonNative.LogonUserW(user.Substring(slash + 1), domain, clear, NetworkClearText, 0, out token))
-                    throw WebfarmCryptoException.Last(String.Format("logging on '{0}'", user));
-                return token;
+                bool done = LogonNative.LogonUserW(user.Substring(slash + 1), domain, clear, kind, 0, out token);
+                // Never 0 for a failure, whatever was left in between.
+                int error = Marshal.GetLastWin32Error();
+                return done ? 0 : error == 0 ? 1326 : error;
             }
             finally
             {

@@ -8,12 +8,13 @@
 
 // Protected values of IIS configuration files: prove that they open with the machine's keys or with candidate keys,
 // compare two files by what their values say, re-encrypt values of CNG providers under AES providers.
-// Clear text stays in pinned memory of this file and is zeroed; nothing here returns it.
+// Clear text stays in pinned memory of this file and is zeroed; nothing here returns it, but as a SecureString.
 
 using System;
 using System.Collections.Generic;
 using System.IO;
 using System.Runtime.InteropServices;
+using System.Security;
 using System.Text;
 using ansible_collections.webfarm.iis.plugins.module_utils._Configuration;
 using ansible_collections.webfarm.iis.plugins.module_utils._KeyContainer;
@@ -872,6 +873,29 @@ namespace ansible_collections.webfarm.iis.plugins.module_utils._Protection
                 edits.Add(path, opener.Encrypt(provider, clear.Bytes, 0, text.Length * 2));
                 return WebfarmConfiguration.Replace(file, edits);
             }
+        }
+
+        /// <summary>One value, opened with the machine's keys; null when it does not open.</summary>
+        public static SecureString OpenSecure(WebfarmConfigurationFile file, string path)
+        {
+            using (Opener opener = new Opener(file, null))
+            {
+                foreach (WebfarmProtectedValue value in file.Values)
+                {
+                    if (value.Path != path) continue;
+                    Outcome outcome = opener.Open(value);
+                    using (outcome.Buffer)
+                    {
+                        if (outcome.Verdict != "ok") return null;
+                        SecureString text = new SecureString();
+                        for (int i = 0; i < outcome.Length; i += 2)
+                            text.AppendChar((char)(outcome.Buffer.Bytes[outcome.Start + i] | outcome.Buffer.Bytes[outcome.Start + i + 1] << 8));
+                        text.MakeReadOnly();
+                        return text;
+                    }
+                }
+            }
+            return null;
         }
 
         private static WebfarmProvider PortableProvider(WebfarmConfigurationFile file, WebfarmProvider provider, WebfarmProtectedValue value)

@@ -21,6 +21,21 @@ LACKS = {
     "Farm20261": "a symbol",
     "": "8 characters, an upper-case letter, a lower-case letter, a digit, a symbol",
 }
+# of LogonUser: https://learn.microsoft.com/windows/win32/debug/system-error-codes
+JUDGED = {
+    0: "ok",
+    # the password is right, the kind of logon is not granted
+    1385: "ok",
+    1326: "refused",
+    1330: "refused",
+    1331: "refused",
+    1909: "refused",
+    # no domain controller answers, no trust, access denied, a number that nobody knows
+    1311: "unknown",
+    1355: "unknown",
+    5: "unknown",
+    4711: "unknown",
+}
 
 
 def test_passwords_and_files(tmp_path: Path) -> None:
@@ -34,6 +49,7 @@ def test_passwords_and_files(tmp_path: Path) -> None:
                 "passwords": list(LACKS),
                 "folder": str(tmp_path),
                 "names": ["here.config", "absent.config"],
+                "errors": list(JUDGED),
             }
         ),
         encoding="utf-8",
@@ -43,3 +59,4 @@ def test_passwords_and_files(tmp_path: Path) -> None:
     assert found["contents"] == [base64.b64encode(b"\xff\xfe<\x00").decode(), "missing"]
     assert found["secure"] == "System.Security.SecureString 1 True"
     assert found["nothing"] is True
+    assert dict(zip(JUDGED, found["judged"], strict=True)) == JUDGED

@@ -34,6 +34,7 @@
  *   stop-delay-NAME        STOP_PENDING for N ms (default 5000)
  *   bad-identity-POOL      WAS finds the pool's identity invalid (code=HRESULT, default 0x8007052E)
  *   fail-worker, fail-worker-POOL   a new worker finds a value that it cannot decrypt (code=HRESULT, default 0x80090005)
+ *   lose-worker-POOL       the worker of the pool is gone as soon as it has answered, while the file is there
  *   http-status            every request that would succeed gets status N instead (code=N, default 500)
  */
 #include "iissvc.h"

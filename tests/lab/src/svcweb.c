@@ -710,7 +710,8 @@ static char *answer(char *request)
         for (w = workers; w; w = w->next) {
             unsigned long long stamp;
             char *narrow = lab_utf8(w->pool);
-            if (pool_state(w->pool, &stamp) && stamp == w->stamp)
+            /* with the fault it has answered, and is gone since */
+            if (pool_state(w->pool, &stamp) && stamp == w->stamp && !lab_fault_there(L"lose-worker-%ls", w->pool))
                 text_add(&out, "%d\t%s\n", w->number, narrow);
             free(narrow);
         }

@@ -38,6 +38,7 @@ $result = [ordered]@{
     lacks = $lacks
     contents = $contents
     secure = "$($secure.GetType().FullName) $($secure.Length) $($secure.IsReadOnly())"
+    judged = @($work.errors | ForEach-Object -Process { [WebfarmLogon]::Judge($_) })
     nothing = $null -eq [WebfarmLogon]::Secure($null)
 }
 ConvertTo-Json -InputObject $result -Compress
