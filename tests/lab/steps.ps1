@@ -4,9 +4,10 @@
 
 # Runs inside a lab host: the transaction with a fault at every one of its steps, printed as JSON.
 #
-# The steps are not listed here. They are found in the code: in a copy of the libraries every call that changes something (a file, a
-# key container, a service, a registry value, a scheduled task, a pool) is put into Invoke-Step, which counts, and fails where it is
-# told to. A killed process is one whose calls all fail from there on: it changes nothing any more, whatever its handlers try.
+# The steps are not listed here. They are found in the code, see injection.ps1.
+#
+# A dropped connection ends the process, which is killed, or lets it go on unseen. Then whoever has lost it calls again, at whatever step:
+# that is played at every step of the run that nothing else disturbs.
 # test_transaction_steps.py judges the results.
 
 param (
@@ -22,105 +23,12 @@ $path = [System.IO.Path]::Combine([WebfarmConfiguration]::Folder(), 'application
 $state = 'C:\ProgramData\webfarm.iis'
 $tasks = "$([Environment]::SystemDirectory)\Tasks"
 
-$global:Steps = @{ Count = 0; At = 0; Kind = ''; Dead = $false; Trace = $null; Hit = '' }
-
-Function global:Invoke-Step {
-    param ($Function, $Name, $Operation)
-    $steps = $global:Steps
-    $steps.Count++
-    $label = "$Function $Name"
-    if ($null -ne $steps.Trace) {
-        $steps.Trace.Add($label)
-    }
-    if ($steps.Dead) {
-        throw 'crash'
-    }
-    if ($steps.Count -eq $steps.At) {
-        $steps.Hit = $label
-    }
-    $now = $steps.Count -eq $steps.At
-    if ($now -and $steps.Kind -eq 'before') {
-        $steps.Dead = $true
-        throw 'crash'
-    }
-    if ($now -and $steps.Kind -eq 'during') {
-        $steps.Dead = $true
-        if ($Name -like '*File.WriteFile' -or $Name -like '*Folder.WriteFile' -or $Name -like '*WebfarmConfiguration.WriteFile') {
-            # Half of the new content lies beside the file.
-            $target = & $Operation 'target'
-            $beside = if ($Name -like '*Folder.WriteFile') { "$target.new" } else { "$target.0123abcd.webfarm" }
-            [System.IO.File]::WriteAllText($beside, '{ half')
-        }
-        else {
-            # It was done, or the service was asked, and nobody waited for it.
-            $null = & $Operation
-        }
-        throw 'crash'
-    }
-    $persists = $steps.Kind -eq 'stays' -and $steps.Count -ge $steps.At -and $label -eq $steps.Hit
-    $full = $steps.Kind -eq 'full' -and $steps.Count -ge $steps.At -and $Name -like '*.Write*'
-    if (($now -and $steps.Kind -eq 'once') -or $persists -or $full) {
-        if ($Name -like 'WebfarmService.*') {
-            throw (New-Object -TypeName System.ComponentModel.Win32Exception -ArgumentList 1053)
-        }
-        if ($Name -like 'WebfarmKeyContainer.*') {
-            throw (New-Object -TypeName System.Security.Cryptography.CryptographicException -ArgumentList 'Access is denied.')
-        }
-        $text = if ($full) { 'There is not enough space on the disk.' } else { 'The file is being used by another process.' }
-        throw (New-Object -TypeName System.IO.IOException -ArgumentList $text)
-    }
-    & $Operation
-}
-
-Function Get-Changing {
-    # The calls that change something, with the function that they stand in.
-    param ($Tree)
-    $changes = '^(Write|Delete|Import|Set|Start$|Stop$|Copy|Move|Ensure$)'
-    $commands = 'Set-ItemProperty', 'Invoke-WebfarmTaskCommand'
-    $Tree.FindAll({
-            param ($Node)
-            if ($Node -is [System.Management.Automation.Language.InvokeMemberExpressionAst]) {
-                return $Node.Static -and $Node.Expression.Extent.Text -match '^\[(Webfarm|System\.IO\.(File|Directory)\])' -and
-                    $Node.Member.Extent.Text -match $changes
-            }
-            $Node -is [System.Management.Automation.Language.CommandAst] -and ($commands -contains $Node.GetCommandName() -or
-                ($Node.GetCommandName() -eq 'Invoke-WebfarmAppcmd' -and $Node.Extent.Text -notmatch "'list'"))
-        }, $true)
-}
-
-Function Copy-Library {
-    # The library with its changing calls inside Invoke-Step. Answers where the copy lies.
-    param ($Source)
-    $text = [System.IO.File]::ReadAllText($Source)
-    $tree = [System.Management.Automation.Language.Parser]::ParseInput($text, [ref]$null, [ref]$null)
-    foreach ($call in @(Get-Changing -Tree $tree | Sort-Object -Property { $_.Extent.StartOffset } -Descending)) {
-        $function = $call.Parent
-        while ($null -ne $function -and $function -isnot [System.Management.Automation.Language.FunctionDefinitionAst]) {
-            $function = $function.Parent
-        }
-        $body = $call.Extent.Text
-        $name = $call.Extent.Text
-        $first = '$null'
-        if ($call -is [System.Management.Automation.Language.CommandAst]) {
-            $name = $call.GetCommandName()
-        }
-        else {
-            $name = "$($call.Expression.Extent.Text.Trim('[', ']')).$($call.Member.Extent.Text)"
-            $first = "($($call.Arguments[0].Extent.Text))"
-        }
-        $name = $name.Replace('System.IO.', '')
-        $step = "(Invoke-Step -Function '$($function.Name)' -Name '$name' -Operation { param (`$What) if (`$What) { $first } else { $body } })"
-        $text = $text.Remove($call.Extent.StartOffset, $body.Length).Insert($call.Extent.StartOffset, $step)
-    }
-    $copy = "C:\lab\steps\$([System.IO.Path]::GetFileName($Source))"
-    [System.IO.File]::WriteAllText($copy, $text)
-    $copy
-}
+. ([System.IO.Path]::Combine([System.IO.Path]::GetDirectoryName($PSCommandPath), 'injection.ps1'))
 
 $libraries = @(
     foreach ($library in $task.modules) {
         $name = [System.IO.Path]::GetFileNameWithoutExtension($library)
-        if ($task.instrumented -contains $name) { Copy-Library -Source $library } else { $library }
+        if ($task.instrumented -contains $name) { Copy-Library -Source $library -Folder C:\lab\steps } else { $library }
     }
 )
 foreach ($library in $libraries) {
@@ -157,7 +65,19 @@ Function Get-Now {
         task = @([System.IO.Directory]::GetFiles($tasks))
         state = @(if ([System.IO.Directory]::Exists($state)) { Get-ChildItem -LiteralPath $state -File | ForEach-Object -Process { $_.Name } })
         undo_sets = @(if ([System.IO.Directory]::Exists("$state\undo")) { [System.IO.Directory]::GetDirectories("$state\undo") }).Count
+        backups = @(Get-BackupEntry)
         beside = @([System.IO.Directory]::GetFiles($folder) | ForEach-Object -Process { [System.IO.Path]::GetFileName($_) } | Sort-Object)
+    }
+}
+
+Function Get-BackupEntry {
+    # Backups, records, and whatever else is left beside them: the end of each path.
+    foreach ($place in [System.IO.Path]::GetDirectoryName([WebfarmConfiguration]::Folder()), "$state\backups") {
+        foreach ($found in @(Get-ChildItem -LiteralPath $place -Recurse -Filter 'webfarm-*' -ErrorAction SilentlyContinue)) {
+            if ($found.FullName -notlike '*\config\*') {
+                $found.FullName.Substring([System.IO.Path]::GetDirectoryName($place).Length)
+            }
+        }
     }
 }
 
@@ -198,6 +118,7 @@ $option = @{
     undo_expiry_hours = 1
     without_undo = $false
     deadman_minutes = 60
+    prior_backups = 3
     settler = $task.settler
     accepted = @{}
 }
@@ -251,7 +172,12 @@ Function Invoke-Task {
 }
 
 Function Reset-Host {
-    # Back to the old state by hand, where the new one was kept.
+    # Back to the old state by hand, where the new one was kept. Without a backup the next transaction makes its own.
+    foreach ($place in "$(Get-WebfarmBackupFolder)", "$state\backups") {
+        if (Test-Path -LiteralPath $place) {
+            Remove-Item -LiteralPath $place -Recurse
+        }
+    }
     if (Test-Path -LiteralPath "$state\undo") {
         $now = Get-Now -Brief
         if ($now.undo_sets -eq 1 -and $now.parts[$path] -ne $before.Sha256) {
@@ -295,12 +221,42 @@ Function Select-Step {
 
 $results = [ordered]@{ start = Get-Now }
 
-# The steps, as the code goes through them.
+# The steps, as the code goes through them; at each of them another process asks for the host.
+$other = [PowerShell]::Create()
+$null = $other.AddScript({
+        param ($Libraries)
+        foreach ($library in $Libraries) {
+            Import-Module -Name $library -Force -Scope Global
+        }
+        & (Get-Module -Name _Transaction) { $script:lockSeconds = 0 }
+    }).AddArgument(@($task.modules)).Invoke()
+$asked = New-Object -TypeName System.Collections.Generic.List[string]
+$global:Steps.Meanwhile = {
+    $other.Commands.Clear()
+    $null = $other.AddScript({
+            try {
+                $run = Enter-WebfarmRun
+                Exit-WebfarmRun -Run $run
+                'entered'
+            }
+            catch {
+                $_.Exception.GetBaseException().Message
+            }
+        })
+    # On a thread of its own, as in a process of its own: the lock knows threads.
+    $busy = $other.BeginInvoke()
+    $asked.Add([string]$other.EndInvoke($busy)[0])
+}
 $global:Steps.Trace = New-Object -TypeName System.Collections.Generic.List[string]
 $global:Steps.Count = 0
+$run = Enter-WebfarmRun
 $report = Invoke-WebfarmTransaction -Plan $plan -KeySet $set -File $files -InService -Option $option
+$global:Steps.Meanwhile = $null
 $results.trace = $global:Steps.Trace.ToArray()
 $global:Steps.Trace = $null
+Exit-WebfarmRun -Run $run
+$results.asked = $asked.ToArray()
+$other.Dispose()
 $results.outcome = $report.Outcome
 $results.message = $report.Message
 $results.new = Get-Now

@@ -21,9 +21,9 @@ from ansible_collections.webfarm.iis.plugins.plugin_utils._action import settler
 from lab import Farm
 
 Case = dict[str, Any]
-INSTRUMENTED = ("_Deadman", "_Journal", "_Service", "_Transaction")
-# before: the process is killed before the step. during: in the middle of it. once: the step fails. stays: it fails, and
-# fails again while undoing. full: from there on no file can be written.
+INSTRUMENTED = ("_BackupFolder", "_Deadman", "_Journal", "_Service", "_Transaction")
+# before: the process is killed before the step, by itself or with its connection. during: in the middle of it. once:
+# the step fails. stays: it fails, and fails again while undoing. full: from there on no file can be written.
 KINDS = ("before", "during", "once", "stays", "full")
 
 
@@ -55,12 +55,31 @@ def state_of(case: Case, results: dict[str, Any]) -> str:
     return "mixed"
 
 
+def whole_backups(entries: list[str]) -> int:
+    """How many backups there are; each has its record, and nothing else is there."""
+    names = {entry.rsplit("\\", 1)[1].removesuffix(".json") for entry in entries}
+    assert sorted(entries) == sorted(
+        [f"\\inetsrv\\backup\\{name}" for name in names] + [f"\\backups\\{name}.json" for name in names]
+    ), entries
+    return len(names)
+
+
+def test_a_backup_precedes_every_change(results: dict[str, Any]) -> None:
+    assert whole_backups(results["new"]["backups"]) == 1 and not results["start"]["backups"]
+    for name, case in cases(results, *KINDS):
+        left = case["left"]
+        if left["task"] or state_of(left, results) != "start":
+            assert any("\\inetsrv\\backup\\webfarm-" in entry for entry in left["backups"]), name
+
+
 def test_the_steps_are_the_whole_transaction(results: dict[str, Any]) -> None:
     assert results["outcome"] == "committed", results["message"]
     assert results["reset"]["parts"] == results["start"]["parts"]
     assert all(results["new"]["parts"][name] != mark for name, mark in results["start"]["parts"].items())
     trace = "\n".join(results["trace"])
     for part in (
+        "Write-WebfarmBackup",
+        "Save-WebfarmBackupRecord",
         "Set-WebfarmDeadman",
         "Save-WebfarmJournal",
         "WebfarmService.SetStartType",
@@ -74,6 +93,12 @@ def test_the_steps_are_the_whole_transaction(results: dict[str, Any]) -> None:
     ):
         assert part in trace, trace
     assert len(results["trace"]) > 30
+
+
+def test_whoever_lost_the_connection_is_told_to_wait_at_every_step(results: dict[str, Any]) -> None:
+    # the run went on unseen and ended well, see above; nobody came between
+    assert len(results["asked"]) == len(results["trace"])
+    assert all("Another run changes keys or configuration of this host" in said for said in results["asked"])
 
 
 def test_every_step_was_hit(results: dict[str, Any]) -> None:
@@ -125,6 +150,7 @@ def test_afterwards_the_host_is_whole(results: dict[str, Any]) -> None:
                 assert now[part] == start[part], f"{name}: {part}"
         assert not now["journal"] and not now["task"] and not now["state"], f"{name}: {now['state']} {now['task']}"
         assert now["beside"] == start["beside"], name
+        assert whole_backups(now["backups"]) in (0, 1), f"{name}: {now['backups']}"
         # Killed between undo set and journal, a complete undo set of the old state stays until it expires.
         complete = case["outcome"] == "killed" and case["step"].startswith("Save-WebfarmJournal") and case["at"] < 16
         assert now["undo_sets"] == 1 if state == "new" else now["undo_sets"] <= int(complete), name
