@@ -397,7 +397,7 @@ Function Get-WebfarmHistoryFact {
     Lists the snapshots of the configuration history, the newest first, and finds the newest one that this server's keys open.
 
     .PARAMETER File
-    applicationHost.config, which says where the history is; $null when it cannot be read.
+    applicationHost.config, which says where the history is; $null when it is no XML: then what is left of it may say so.
 
     .PARAMETER Decrypt
     all proves the snapshots, from the newest until one opens; session tries their session keys only; none lists them.
@@ -424,6 +424,9 @@ Function Get-WebfarmHistoryFact {
         newest = $null
         last_proven = $null
         message = $null
+    }
+    if ($null -eq $File) {
+        $File = Get-WebfarmHistoryHint
     }
     if ($null -ne $File) {
         $section = (ConvertTo-WebfarmDocument -File $File).SelectSingleNode('/configuration/system.applicationHost/configHistory')
@@ -471,6 +474,36 @@ Function Get-WebfarmHistoryFact {
         $result.newest = $snapshots[0].created
     }
     $result
+}
+
+Function Get-WebfarmHistoryHint {
+    <#
+    .SYNOPSIS
+    Finds where the history is in an applicationHost.config that is no XML any more: a configuration with its configHistory, $null where
+    that is not in it.
+    #>
+    [CmdletBinding()]
+    param ()
+
+    try {
+        $text = [System.Text.Encoding]::UTF8.GetString([System.IO.File]::ReadAllBytes((Get-WebfarmEffectivePath)))
+    }
+    catch {
+        Write-Verbose -Message "No hint: $_"
+        return $null
+    }
+    $found = [regex]::Match($text, '<configHistory\s[^<>]{0,2000}>')
+    if (-not $found.Success) {
+        return $null
+    }
+    $element = $found.Value.TrimEnd('>').TrimEnd('/') + '/>'
+    try {
+        $bytes = [System.Text.Encoding]::UTF8.GetBytes("<configuration><system.applicationHost>$element</system.applicationHost></configuration>")
+        return [WebfarmConfiguration]::Parse($bytes, 'applicationHost.config')
+    }
+    catch {
+        return $null
+    }
 }
 
 Function Get-WebfarmSnapshotFact {

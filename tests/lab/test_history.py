@@ -106,6 +106,8 @@ def test_settings_stay_byte_exact_and_a_folder_of_its_own(
         none = ansible_module(web2, "history_restore", **options)
     assert none["failed"] and "'C:\\inetpub\\own' does not exist" in none["msg"], none
     own.with_name("away").rename(own)
+    seen = ansible_module(web2, "server_info", gather_subset=["history"])["history"]
+    assert seen["path"] == "C:\\inetpub\\own" and seen["last_proven"], seen
     done = ansible_module(web2, "history_restore", **options)
     assert done["changed"] is True and "own" in done["snapshot"]["path"], done
     assert web2.config.read_bytes() == after and serves(web2) == 200
