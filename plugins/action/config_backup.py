@@ -24,7 +24,16 @@ from ansible_collections.webfarm.iis.plugins.plugin_utils._action import (
 RESTORABLE = ("applicationHost.config", "administration.config")
 SERVICE_SPEC = {
     name: _config.ActionModule.SPEC[name]
-    for name in ("deadman_minutes", "start_services", "start_timeout", "stop_timeout", "verify_urls", "warm_up")
+    for name in (
+        "deadman_minutes",
+        "logon_test",
+        "prior_backups",
+        "start_services",
+        "start_timeout",
+        "stop_timeout",
+        "verify_urls",
+        "warm_up",
+    )
 }
 
 

@@ -38,6 +38,8 @@ class ActionModule(WebfarmAction):
                 "backup",
                 "containers",
                 "deadman_minutes",
+                "logon_test",
+                "prior_backups",
                 "start_services",
                 "start_timeout",
                 "stop_timeout",

@@ -18,6 +18,7 @@ class ActionModule(WebfarmAction):
         "bundle": {"type": "path", "required": True},
         "deadman_minutes": {"type": "int", "default": 15},
         "dependents": {"type": "str", "choices": ["fail", "reencrypt"], "default": "fail"},
+        "prior_backups": {"type": "int", "default": 10},
     }
     CONTROLLER_ONLY = _custody.TRANSFER_CONTROLLER_ONLY
 

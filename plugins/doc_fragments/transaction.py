@@ -59,8 +59,12 @@ options:
     default: false
 """
 
-    # The scheduled task that settles an interrupted run.
+    # What precedes a change, and the scheduled task that settles an interrupted run.
     DEADMAN = r"""
+notes:
+  - The scheduled task that settles an interrupted run (O(deadman_minutes)), the start types that go with it, and the
+    way back with C(appcmd) from the backup that precedes a change (O(prior_backups)) were tried in the lab of this
+    collection and not verified on Windows. The guide to the transaction says how to settle a run by hand.
 options:
   _settler:
     description:
@@ -77,6 +81,18 @@ options:
       - Give it more than the change usually takes.
     type: int
     default: 15
+  prior_backups:
+    description:
+      - Before anything changes, a backup of the present configuration is made, in the layout that
+        C(appcmd list backups) shows. Its name is C(webfarm-), the time in UTC and the end of the transaction's id; the
+        result names it in RV(transaction). Nothing is changed where it cannot be made.
+      - So many of these backups are kept, the newest ones; older ones are deleted when a change has succeeded. No other
+        backup is touched.
+      - A change that is undone leaves its backup. Where the newest one already holds the present files under the
+        present keys, none is made, so that a change that fails again and again does not fill the disk.
+      - V(0) makes none and deletes none.
+    type: int
+    default: 10
 """
 
     # Services around the change.
@@ -90,6 +106,19 @@ attributes:
     membership:
       - webfarm.iis.transaction
 options:
+  logon_test:
+    description:
+      - Try whether the accounts of application pools log on with the passwords of the new configuration, when keys and
+        files are written and nothing is started yet. Where one does not, the change is undone.
+      - An account is tried once in a run, however many pools use it, and never in check mode or when an interrupted run
+        is settled. Pools that do not run, and accounts without a password (group managed service accounts), are left
+        out.
+      - Every try with a wrong password counts towards the lockout of the account. In a domain the servers of a farm
+        count together. Try one server first, and do not use this where the threshold is low.
+      - Where the domain does not answer there is a warning, and the change goes on.
+      - Not verified on Windows.
+    type: bool
+    default: false
   start_services:
     description:
       - Which services are started after the change, and belong to the health check.

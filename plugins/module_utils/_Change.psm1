@@ -18,6 +18,7 @@
 #AnsibleRequires -PowerShell ..module_utils._Journal
 #AnsibleRequires -PowerShell ..module_utils._KeyAccess
 #AnsibleRequires -PowerShell ..module_utils._KeyPlan
+#AnsibleRequires -PowerShell ..module_utils._LogonTest
 #AnsibleRequires -PowerShell ..module_utils._Service
 #AnsibleRequires -PowerShell ..module_utils._Transaction
 
@@ -100,6 +101,10 @@ Function Open-WebfarmChange {
     }
     if ($Change.Parameter.undo_expiry_hours -lt 1 -or $Change.Parameter.undo_expiry_hours -gt 8760) {
         throw "undo_expiry_hours is $($Change.Parameter.undo_expiry_hours); give 1 to 8760 hours."
+    }
+    $backups = $Change.Parameter['prior_backups']
+    if ($null -ne $backups -and ($backups -lt 0 -or $backups -gt 1000)) {
+        throw "prior_backups is $backups; give 1 to 1000 backups, or 0 for none."
     }
     $minutes = $Change.Parameter['deadman_minutes']
     if ($null -ne $minutes -and ($minutes -lt 0 -or $minutes -gt 1440)) {
@@ -972,7 +977,10 @@ Function Invoke-WebfarmChange {
         undo_expiry_hours = $given.undo_expiry_hours
         without_undo = $given.without_undo
         repair = $Change.Repair
+        unreadable = $Change.Unreadable
+        prior_backups = $given['prior_backups']
         accepted = $Change.Accepted
+        check = Get-WebfarmLogonCheck -Parameter $given
     }
     $files = @($Change.Dependent)
     if ($null -ne $Change.Candidate) {
@@ -1043,6 +1051,10 @@ Function Add-WebfarmReport {
     )
 
     $result = $Change.Result
+    $backup = $null
+    if ($Report.Backup) {
+        $backup = $Report.Backup
+    }
     $expires = $null
     if ($Report.UndoFolder) {
         $expires = ConvertTo-WebfarmTimeText -Time ([DateTimeOffset]::FromUnixTimeSeconds($Report.UndoExpires).UtcDateTime)
@@ -1050,6 +1062,7 @@ Function Add-WebfarmReport {
     $result.transaction = [ordered]@{
         id = $Report.Id
         outcome = $Report.Outcome
+        backup = $backup
         undo_folder = $Report.UndoFolder
         undo_expires = $expires
     }

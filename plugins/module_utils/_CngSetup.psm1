@@ -12,6 +12,7 @@
 #AnsibleRequires -CSharpUtil ..module_utils._Configuration
 #AnsibleRequires -CSharpUtil ..module_utils._Protection
 #AnsibleRequires -PowerShell ..module_utils._Access
+#AnsibleRequires -PowerShell ..module_utils._BackupFolder
 #AnsibleRequires -PowerShell ..module_utils._Dependent
 #AnsibleRequires -PowerShell ..module_utils._Facts
 #AnsibleRequires -PowerShell ..module_utils._Journal
@@ -443,9 +444,19 @@ Function Invoke-WebfarmCngSetup {
     }
     $run = New-WebfarmCngUndoSet -Change $Change -Plan $plan
     $journal = $run.Journal
+    $keep = [int]$Change.Parameter.prior_backups
+    try {
+        $backup = Save-WebfarmPriorBackup -Id $journal.id -Keep $keep -Warning $Change.Warning
+    }
+    catch {
+        Remove-WebfarmJournal
+        Remove-WebfarmFolder -Path $journal.undo_folder
+        throw "$(Get-WebfarmSentence -ErrorRecord $_) Nothing was changed."
+    }
     $result.transaction = [ordered]@{
         id = $journal.id
         outcome = 'committed'
+        backup = $backup
         undo_folder = $journal.undo_folder
         undo_expires = ConvertTo-WebfarmTimeText -Time ([DateTimeOffset]::FromUnixTimeSeconds($journal.expires).UtcDateTime)
     }
@@ -501,6 +512,7 @@ Function Invoke-WebfarmCngSetup {
         [System.IO.File]::Move("$($plan.Path)$script:aside", [System.IO.Path]::Combine($journal.undo_folder, $plan.Fact.file_expected))
     }
     Remove-WebfarmJournal
+    Limit-WebfarmPriorBackup -Keep $keep -Warning $Change.Warning
     $result.steps = $run.Steps.ToArray()
     $result.changed = $true
 }

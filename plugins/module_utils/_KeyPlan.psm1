@@ -142,7 +142,7 @@ Function Get-WebfarmTransactionSpec {
 Function Get-WebfarmDeadmanSpec {
     <#
     .SYNOPSIS
-    Returns the options of every module whose interrupted run a scheduled task settles.
+    Returns the options of every module that keeps a journal: what settles an interrupted run, and what precedes it.
     #>
     [CmdletBinding()]
     [OutputType([hashtable])]
@@ -153,6 +153,10 @@ Function Get-WebfarmDeadmanSpec {
             deadman_minutes = @{
                 type = 'int'
                 default = 15
+            }
+            prior_backups = @{
+                type = 'int'
+                default = 10
             }
             _settler = @{
                 type = 'str'
@@ -173,6 +177,10 @@ Function Get-WebfarmServiceSpec {
 
     return @{
         options = (Get-WebfarmDeadmanSpec).options + @{
+            logon_test = @{
+                type = 'bool'
+                default = $false
+            }
             start_services = @{
                 type = 'str'
                 choices = 'as_before', 'automatic'

@@ -11,6 +11,7 @@
 #AnsibleRequires -CSharpUtil ..module_utils._History
 #AnsibleRequires -CSharpUtil ..module_utils._Protection
 #AnsibleRequires -PowerShell ..module_utils._Backup
+#AnsibleRequires -PowerShell ..module_utils._BackupFolder
 #AnsibleRequires -PowerShell ..module_utils._Change
 #AnsibleRequires -PowerShell ..module_utils._Dependent
 #AnsibleRequires -PowerShell ..module_utils._Difference
@@ -117,7 +118,8 @@ Function Invoke-WebfarmBackupTask {
         }
     }
     elseif (-not $Force) {
-        $newest = $facts | Select-Object -First 1
+        # Those of transactions expire by a rule of their own.
+        $newest = $facts | Where-Object -FilterScript { $_.origin -ne 'transaction' } | Select-Object -First 1
         $found = $same | Where-Object -FilterScript { $_.name -eq $newest.name } | Select-Object -First 1
     }
     if ($null -eq $found) {
@@ -488,7 +490,7 @@ Function Get-WebfarmRestoreSource {
     }
     $file = $Change.Live
     if ($Change.Unreadable) {
-        $file = Get-WebfarmHistoryHint -Content $Change.Live.Bytes
+        $file = $null
     }
     $history = Get-WebfarmHistoryFact -File $file -Decrypt $decrypt
     $source = @{
@@ -537,37 +539,6 @@ Function Get-WebfarmRestoreSource {
         }
     }
     return $source
-}
-
-Function Get-WebfarmHistoryHint {
-    <#
-    .SYNOPSIS
-    Finds where the history is in a file that is no XML any more: a configuration with its configHistory, $null where that is not in it.
-
-    .PARAMETER Content
-    The bytes of the file.
-    #>
-    [CmdletBinding()]
-    param (
-        [Parameter(Mandatory = $true)]
-        [AllowEmptyCollection()]
-        [byte[]]
-        $Content
-    )
-
-    $text = [System.Text.Encoding]::UTF8.GetString($Content)
-    $found = [regex]::Match($text, '<configHistory\s[^<>]{0,2000}>')
-    if (-not $found.Success) {
-        return $null
-    }
-    $element = $found.Value.TrimEnd('>').TrimEnd('/') + '/>'
-    try {
-        $bytes = [System.Text.Encoding]::UTF8.GetBytes("<configuration><system.applicationHost>$element</system.applicationHost></configuration>")
-        return [WebfarmConfiguration]::Parse($bytes, 'applicationHost.config')
-    }
-    catch {
-        return $null
-    }
 }
 
 Function ConvertTo-WebfarmCandidate {

@@ -15,6 +15,7 @@
 #AnsibleRequires -PowerShell ..module_utils._Change
 #AnsibleRequires -PowerShell ..module_utils._Facts
 #AnsibleRequires -PowerShell ..module_utils._KeyPlan
+#AnsibleRequires -PowerShell ..module_utils._LogonTest
 #AnsibleRequires -PowerShell ..module_utils._Transaction
 
 $script:fileNames = @('applicationHost.config', 'administration.config', 'configEncKey.key')
@@ -675,9 +676,10 @@ Function Invoke-WebfarmSharedTransaction {
         }
     )
     $option = @{ accepted = @{} }
-    foreach ($name in 'start_services', 'start_timeout', 'stop_timeout', 'warm_up', 'undo_expiry_hours', 'without_undo', 'deadman_minutes') {
+    foreach ($name in 'start_services', 'start_timeout', 'stop_timeout', 'warm_up', 'undo_expiry_hours', 'without_undo', 'deadman_minutes', 'prior_backups') {
         $option[$name] = $Change.Parameter[$name]
     }
+    $option.check = Get-WebfarmLogonCheck -Parameter $Change.Parameter
     $option.settler = $Change.Parameter['_settler']
     $option.verify_urls = @($Change.Parameter.verify_urls)
     $call = @{

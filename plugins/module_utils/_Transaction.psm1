@@ -11,6 +11,7 @@
 #AnsibleRequires -CSharpUtil ..module_utils._Configuration
 #AnsibleRequires -CSharpUtil ..module_utils._Protection
 #AnsibleRequires -CSharpUtil ..module_utils._ProtectedFolder
+#AnsibleRequires -PowerShell ..module_utils._BackupFolder
 #AnsibleRequires -PowerShell ..module_utils._Deadman
 #AnsibleRequires -PowerShell ..module_utils._Facts
 #AnsibleRequires -PowerShell ..module_utils._Journal
@@ -74,6 +75,13 @@ Function Enter-WebfarmRun {
         # Also what is left of a run that died just before or just behind its journal.
         Clear-WebfarmDeadman
         $run.Cleaned = @(Clear-WebfarmTransport) + @(Clear-WebfarmUndoSet)
+        try {
+            Clear-WebfarmBackupLeftover
+        }
+        catch {
+            # Whoever makes a backup meets it again.
+            Write-Verbose -Message "A half-filled backup stays: $_"
+        }
     }
     catch {
         Exit-WebfarmRun -Run $run
@@ -736,8 +744,8 @@ Function Invoke-WebfarmTransaction {
 
     .DESCRIPTION
     The caller holds the lock (Enter-WebfarmRun) and has proven the candidate with the candidate keys. Returns a dictionary:
-    Outcome (committed, none, rolled_back, rollback_failed), Message, Steps, Warnings, Id, UndoFolder, UndoExpires, Before and
-    After (the state of services, pools and sites).
+    Outcome (committed, none, rolled_back, rollback_failed), Message, Steps, Warnings, Id, Backup (the name of the backup of the state
+    before; it stays whatever becomes of the change), UndoFolder, UndoExpires, Before and After (the state of services, pools and sites).
 
     .PARAMETER Plan
     The entries of Get-WebfarmKeyPlan that change.
@@ -760,8 +768,9 @@ Function Invoke-WebfarmTransaction {
 
     .PARAMETER Option
     stop_timeout, start_timeout, start_services, warm_up, verify_urls, undo_expiry_hours, without_undo, repair (the live file may
-    be malformed), accepted, deadman_minutes and settler (the script of the scheduled task, as the controller sent it; empty: no
-    task).
+    be malformed), check (called with the state before and a list for warnings when all is written and proven, before anything is
+    started; says what is wrong), unreadable (it is), prior_backups (as Keep of Save-WebfarmPriorBackup), accepted, deadman_minutes and settler (the
+    script of the scheduled task, as the controller sent it; empty: no task).
     #>
     [CmdletBinding(SupportsShouldProcess = $true)]
     param (
@@ -799,6 +808,7 @@ Function Invoke-WebfarmTransaction {
         Steps = @()
         Warnings = @()
         Id = ''
+        Backup = ''
         UndoFolder = ''
         UndoExpires = 0
         Before = [ordered]@{ services = @(); pools = @(); sites = @() }
@@ -832,6 +842,13 @@ Function Invoke-WebfarmTransaction {
             $journal.state = $state
             $report.Before = $state
         }
+        $prior = @{
+            Id = $journal.id
+            Keep = [int]$Option['prior_backups']
+            Unreadable = [bool]$Option['unreadable']
+            Warning = $warnings
+        }
+        $report.Backup = [string](Save-WebfarmPriorBackup @prior)
         $journal.start_types = @(Get-WebfarmStartType)
         Register-WebfarmDeadman -Journal $journal -Option $Option -Warning $warnings
         Save-WebfarmJournal -Journal $journal -Phase stopping
@@ -854,6 +871,12 @@ Function Invoke-WebfarmTransaction {
         else {
             Write-WebfarmChange -Run $run -Plan $Plan -KeySet $KeySet -File $File
         }
+        if ($InService -and $null -ne $Option['check']) {
+            $problems = @(& $Option['check'] $state $warnings)
+            if ($problems.Count -gt 0) {
+                throw "The server would not be healthy: $($problems -join '; ')."
+            }
+        }
         Save-WebfarmJournal -Journal $journal -Phase starting
         if ($InService) {
             Start-WebfarmChanged -Journal $journal -Steps $run.Steps -Warning $warnings
@@ -863,6 +886,7 @@ Function Invoke-WebfarmTransaction {
         $report.Outcome = 'committed'
         $report.UndoFolder = $journal.undo_folder
         $report.UndoExpires = $journal.expires
+        Limit-WebfarmPriorBackup -Keep $prior.Keep -Warning $warnings
     }
     catch {
         $reason = Get-WebfarmSentence -ErrorRecord $_

@@ -460,6 +460,8 @@ def _backups(facts: t.Mapping[str, t.Any]) -> tuple[Backup, ...] | None:
             _text(one.get("message")),
         )
         for one in _list(facts, Fact.BACKUPS)
+        # What a transaction keeps of the state before is no backup of the server as it is.
+        if one.get("origin") != "transaction"
     ]
     return tuple(sorted(found, key=lambda one: one.created or "", reverse=True))
 

@@ -128,6 +128,12 @@ def test_a_full_disk_leaves_nothing(ansible_module: Module, web2: Host) -> None:
 def test_retention_never_takes_the_last_good_one(ansible_module: Module, web2: Host) -> None:
     first = ansible_module(web2, "config_backup")
     assert first["changed"] is True and len(first["backup"]["name"]) == 15, first
+    # What a transaction made expires by a rule of its own, and is not taken for a backup of the server as it is.
+    prior = folder(web2, "webfarm-20260101T000000Z-0123abcd")
+    subprocess.run(["cp", "-a", str(folder(web2, first["backup"]["name"])), str(prior)], check=True)
+    records = web2.drive_c / "ProgramData/webfarm.iis/backups"
+    record = json.loads((records / f"{first['backup']['name']}.json").read_text()) | {"prior": True}
+    (records / f"{prior.name}.json").write_text(json.dumps(record | {"created": record["created"] + 100}))
     same = ansible_module(web2, "config_backup")
     assert same["changed"] is False and same["backup"]["name"] == first["backup"]["name"], same
     named = folder(web2, "kept-by-hand")
@@ -140,11 +146,11 @@ def test_retention_never_takes_the_last_good_one(ansible_module: Module, web2: H
     web2.write_file(web2.config, live[:-30])
     refused = ansible_module(web2, "config_backup", keep=1)
     assert refused["failed"] and "not well-formed" in refused["msg"], refused
-    assert len(list(folder(web2).iterdir())) == 4
+    assert len(list(folder(web2).iterdir())) == 5
     web2.write_file(web2.config, live.replace(b"</configuration>", b"<!-- edited --></configuration>"))
     done = ansible_module(web2, "config_backup", keep=1, diff=True)
     assert sorted(done["deleted"]) == sorted(["20200101T000000", "20200102T000000", first["backup"]["name"]]), done
-    assert {path.name for path in folder(web2).iterdir()} == {"kept-by-hand", done["backup"]["name"]}
+    assert {path.name for path in folder(web2).iterdir()} == {"kept-by-hand", prior.name, done["backup"]["name"]}
 
 
 def test_fetched_lost_and_brought_back(

@@ -9,10 +9,12 @@ compared with them.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -21,9 +23,10 @@ import pytest
 from test_diagnose import MODULES as EVENT_LOG
 from test_diagnose import with_event_log
 
-from lab import Farm, Host
+from lab import Farm, Host, tls
 
 CONTAINERS = ("iisWasKey", "iisConfigurationKey")
+SECURE = "secure.shop.example"
 SITES = (("/", "shop.example", 80), ("/orders", "shop.example", 80), ("/", "", 8080))
 Module = Callable[..., dict[str, Any]]
 Unchanged = Callable[..., AbstractContextManager[None]]
@@ -97,8 +100,29 @@ def no_traces(host: Host) -> None:
     """Nothing of a run is left: no journal, no undo set, no transport key, no temporary file."""
     assert set(host.containers()) <= set(CONTAINERS)
     state = host.drive_c / "ProgramData" / "webfarm.iis"
-    assert not [path for path in state.rglob("*") if path.is_file()]
+    assert not [path for path in state.rglob("*") if path.is_file() and path.parent.name != "backups"]
+    # the backup before the change stays
+    names = [path.name for path in (host.config_dir.parent / "backup").iterdir()]
+    assert len(names) == 1 and names[0].startswith("webfarm-"), names
+    assert [path.name for path in (state / "backups").iterdir()] == [f"{names[0]}.json"]
     assert not [path.name for path in host.config_dir.iterdir() if "webfarm" in path.name or path.name.endswith(".tmp")]
+
+
+@contextlib.contextmanager
+def sni_site(host: Host, folder: Path) -> Iterator[list[str]]:
+    """An https site on the host that only the name in the TLS greeting leads to; afterwards what it was asked."""
+    _authority, certificate, key = tls.make(folder / "tls", [SECURE])
+    command = [*host.enter, sys.executable, str(Path(__file__).with_name("sni_site.py"))]
+    asked: list[str] = []
+    with subprocess.Popen(
+        [*command, str(certificate), str(key), "8443", SECURE], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None and process.stdout.readline() == "8443\n"
+        try:
+            yield asked
+        finally:
+            process.kill()
+            asked += process.stdout.read().splitlines()
 
 
 def test_check_mode_proves_and_changes_nothing(
@@ -115,14 +139,24 @@ def test_check_mode_proves_and_changes_nothing(
 
 def test_change_then_unchanged(shop: Material, ansible_module: Module, web2: Host, unchanged: Unchanged) -> None:
     planned = ansible_module(web2, "config", check=True, **shop.options())
-    done = ansible_module(web2, "config", backup=True, **shop.options())
+    before = {path.name: path.read_bytes() for path in web2.config_dir.glob("*.config")}
+    with sni_site(web2, shop.folder) as asked:
+        urls = [{"url": "https://127.0.0.1:8443/", "host_header": SECURE}]
+        done = ansible_module(web2, "config", backup=True, verify_urls=urls, **shop.options())
     assert done["changed"] is True, done
+    assert asked == [f"{SECURE} {SECURE}:8443"]
     verdicts = [(value["path"], value["verdict"]) for value in done["protected_values"]]
     assert verdicts == [(value["path"], value["verdict"]) for value in planned["protected_values"]]
     assert web2.config.read_bytes() == Path(shop.path("candidate.config")).read_bytes()
     assert fingerprints(web2) == shop.golden
     assert serves(web2) == [200, 200, 200]
     assert done["transaction"]["outcome"] == "committed"
+    prior = web2.config_dir.parent / "backup" / done["transaction"]["backup"]
+    assert prior.name.endswith(done["transaction"]["id"].rsplit("-")[-1])
+    held = {path.name: path.read_bytes() for path in prior.iterdir()}
+    assert held == before and [path.name for path in prior.parent.iterdir()] == [prior.name]
+    listed = web2.run(["C:\\windows\\system32\\inetsrv\\appcmd.exe", "list", "backups"]).stdout.decode()
+    assert f'BACKUP "{prior.name}"' in listed
     assert set(web2.containers()) == set(CONTAINERS)
     with unchanged(web2):
         again = ansible_module(web2, "config", **shop.options())
@@ -217,8 +251,9 @@ def test_a_live_file_that_cannot_be_replaced_safely(
         ({"name": "refuse-start-W3SVC", "times": 1}, "W3SVC"),
         ({"name": "refuse-stop-WAS", "times": 100}, "WAS"),
         ({"name": "bad-identity-Orders"}, "Orders"),
+        ({"name": "lose-worker-Shop"}, "the application pool Shop has no worker process"),
     ],
-    ids=["worker", "start", "stop", "identity"],
+    ids=["worker", "start", "stop", "identity", "lost-worker"],
 )
 def test_what_goes_wrong_ends_in_the_old_state_running(
     shop: Material, ansible_module: Module, web2: Host, fault: dict[str, Any], words: str
@@ -269,6 +304,15 @@ def test_an_event_of_iis_since_the_start_ends_in_the_old_state(
 
 def test_a_full_disk_ends_in_the_old_state(shop: Material, ansible_module: Module, web2: Host) -> None:
     before = kept(web2)
+    # no room for the backup: nothing is begun
+    web2.fault("full_disk", folder="windows/system32/inetsrv", free_kb=0)
+    refused = ansible_module(web2, "config", **shop.options())
+    web2.clear_faults()
+    assert refused["failed"] and "The backup 'webfarm-" in refused["msg"], refused
+    assert "nothing was changed and nothing was stopped" in refused["msg"], refused["msg"]
+    assert refused["transaction"]["outcome"] == "none" and refused["transaction"]["backup"] is None
+    assert kept(web2) == before and not list(web2.config_dir.parent.glob("backup/*"))
+    # room for the backup, none for the file
     web2.fault("full_disk", folder="windows/system32/inetsrv/config", free_kb=0)
     failed = ansible_module(web2, "config", **shop.options())
     web2.clear_faults()

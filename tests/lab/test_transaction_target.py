@@ -8,6 +8,7 @@ Everything runs in one PowerShell process; configuration and keys come from the 
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +22,16 @@ from lab import Farm, Host
 
 HERE = Path(__file__).resolve().parent
 UTILS = HERE.parents[1] / "plugins" / "module_utils"
-SOURCES = ("_KeyContainer", "_Configuration", "_Protection", "_ProtectedFolder", "_ServiceControl", "_Health")
+SOURCES = (
+    "_KeyContainer",
+    "_Configuration",
+    "_Protection",
+    "_ProtectedFolder",
+    "_ServiceControl",
+    "_Health",
+    "_Fit",
+    "_Logon",
+)
 LIBRARIES = (
     "_Host",
     "_Diagnosis",
@@ -32,9 +42,11 @@ LIBRARIES = (
     "_Service",
     "_KeyAccess",
     "_KeyPlan",
+    "_BackupFolder",
     "_Deadman",
     "_Journal",
     "_Dependent",
+    "_LogonTest",
     "_Transaction",
     "_Change",
     "_OwnKey",
@@ -127,6 +139,16 @@ def windows(path: Path) -> str:
     return "Z:" + str(path).replace("/", "\\")
 
 
+def library_job() -> dict[str, Any]:
+    """The libraries that a script of the lab loads."""
+    add_type = Path(ansible.__file__).parent / "module_utils" / "powershell" / "Ansible.ModuleUtils.AddType.psm1"
+    return {
+        "add_type": windows(add_type),
+        "sources": [windows(UTILS / f"{name}.cs") for name in SOURCES],
+        "modules": [windows(UTILS / f"{name}.psm1") for name in LIBRARIES],
+    }
+
+
 def staged_job(golden: Host, host: Host, folder: Path) -> dict[str, Any]:
     """Both hosts anew, FTPSVC stopped, the golden keys beside the host's own: what a script of the lab is told."""
     golden.reset()
@@ -152,11 +174,7 @@ def staged_job(golden: Host, host: Host, folder: Path) -> dict[str, Any]:
     host.stop_services("FTPSVC")
     staged = Dependents(host).stage()
     assert staged.read() == TEXTS
-    add_type = Path(ansible.__file__).parent / "module_utils" / "powershell" / "Ansible.ModuleUtils.AddType.psm1"
-    return {
-        "add_type": windows(add_type),
-        "sources": [windows(UTILS / f"{name}.cs") for name in SOURCES],
-        "modules": [windows(UTILS / f"{name}.psm1") for name in LIBRARIES],
+    return library_job() | {
         "candidate": "C:\\" + str(candidate.relative_to(host.drive_c)).replace("/", "\\"),
         "keys": planned,
     }
@@ -284,6 +302,47 @@ def test_deleted_containers_come_back_when_the_run_dies(results: dict[str, Any])
     assert case["settled"]["outcome"] == "undone", case["settled"]
     assert case["now"] == case["before"]
     assert case["outcome"] == "committed" and all(text.split()[1] == "missing" for text in case["gone"])
+
+
+def test_which_backups_precede_a_change_and_which_are_kept(results: dict[str, Any]) -> None:
+    first, same, third, fourth = results["backups"]
+    assert same == first and first.endswith("Z-00000001")
+    assert third.endswith("-00000003") and fourth.endswith("-00000004")
+    strange = ["mine", "webfarm-20200101T000000Z-00000000"]
+    assert results["all_backups"] == results["none_deleted"] == sorted([*strange, first, third, fourth])
+    assert results["kept_backups"] == sorted([*strange, third, fourth])
+    assert results["records"] == sorted(["mine", third, fourth])
+    none, unreadable, warning = results["no_backup"]
+    assert (none, unreadable) == ("none wanted: ", "no configuration: ") and "is no configuration" in warning
+
+
+def marks(*texts: str) -> list[str]:
+    return [hashlib.sha256(text.encode("utf-16-le")).hexdigest() for text in texts]
+
+
+def test_an_account_is_tried_once_and_with_its_own_password(results: dict[str, Any]) -> None:
+    found = results["logon"]
+    tried = {entry["account"]: entry["password"] for entry in found["tried"]}
+    names = ["FARM\\svc-local", "FARM\\svc-away", "FARM\\svc-batch", ".\\web"]
+    assert list(tried) == names and len(found["tried"]) == len(names)
+    assert list(tried.values()) == marks("Local-Pa55", "Local-Pa55", "Local-Pa55", "Clear-1")
+    (problem,) = found["problems"]
+    assert problem.startswith("FARM\\svc-local, the account of the application pool Local, does not log on")
+    assert "(1326)" in problem
+    (warning,) = found["warnings"]
+    assert "FARM\\svc-away" in warning and "could not be tried" in warning and "(1311)" in warning
+    assert "Pa55" not in json.dumps(found) and "Clear-1" not in json.dumps(found)
+
+
+def test_a_refused_logon_undoes_the_change_before_anything_is_started(results: dict[str, Any]) -> None:
+    found = results["refused_logon"]
+    assert found["outcome"] == "rolled_back" and "FARM\\svc-orders, the account of" in found["message"]
+    assert "Started" not in found["message"].split("State:")[0], found["message"]
+    accounts = [entry["account"] for entry in found["tried"]]
+    assert sorted(accounts) == ["FARM\\svc-legacy", "FARM\\svc-orders", "FARM\\svc-shop"]
+    assert marks("Orders<Pa55>")[0] in [entry["password"] for entry in found["tried"]]
+    assert found["now"] == results["start"]
+    assert "Pa55" not in json.dumps(found)
 
 
 def test_a_damaged_journal_stops_the_run(results: dict[str, Any]) -> None:

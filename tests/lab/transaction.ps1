@@ -65,6 +65,8 @@ Function Get-Option {
         verify_urls = @()
         undo_expiry_hours = 1
         without_undo = $false
+        prior_backups = 2
+        check = $script:check
         accepted = @{}
     }
 }
@@ -238,6 +240,101 @@ $results.deletion.now = Get-Container
 $results.deletion.outcome = (Invoke-Deletion).Outcome
 $results.deletion.gone = Get-Container
 Remove-Item -LiteralPath "$state\undo" -Recurse
+
+# The backup before: which are made, which are kept.
+$root = Get-WebfarmBackupFolder
+Remove-Item -LiteralPath $root, "$state\backups" -Recurse
+Function Get-Backup {
+    @(Get-ChildItem -LiteralPath $root -Directory | ForEach-Object -Process { $_.Name } | Sort-Object)
+}
+$warning = New-Object -TypeName System.Collections.Generic.List[string]
+$results.backups = @(
+    foreach ($id in '1-00000001', '1-00000002') {
+        # The second time nothing has changed since the first.
+        Save-WebfarmPriorBackup -Id $id -Keep 2 -Warning $warning
+    }
+    # A file of the first is gone: it vouches for nothing.
+    Remove-Item -LiteralPath "$root\$(@(Get-Backup)[0])\administration.config"
+    Start-Sleep -Seconds 1
+    Save-WebfarmPriorBackup -Id '1-00000003' -Keep 2 -Warning $warning
+    # Now another key is in a container that the files name.
+    $held = [WebfarmKeyContainer]::PrivateBlob('iisConfigurationKey')
+    $other = [WebfarmKeyContainer]::PrivateBlob(@($task.keys | Where-Object -FilterScript { $_.container -eq 'iisConfigurationKey' })[0].source)
+    $null = [WebfarmKeyContainer]::ImportPrivate('iisConfigurationKey', $other, $true)
+    Start-Sleep -Seconds 1
+    Save-WebfarmPriorBackup -Id '1-00000004' -Keep 2 -Warning $warning
+    $null = [WebfarmKeyContainer]::ImportPrivate('iisConfigurationKey', $held, $true)
+)
+# Of the same name, but nobody recorded that a transaction made it; and one that somebody copied with its record.
+foreach ($other in 'webfarm-20200101T000000Z-00000000', 'mine') {
+    Copy-Item -LiteralPath "$root\$($results.backups[2])" -Destination "$root\$other" -Recurse
+}
+Copy-Item -LiteralPath "$state\backups\$($results.backups[2]).json" -Destination "$state\backups\mine.json"
+$results.all_backups = @(Get-Backup)
+Limit-WebfarmPriorBackup -Keep 0 -Warning $warning
+$results.none_deleted = @(Get-Backup)
+Limit-WebfarmPriorBackup -Keep 2 -Warning $warning
+$results.kept_backups = @(Get-Backup)
+$results.records = @(Get-ChildItem -LiteralPath "$state\backups" | ForEach-Object -Process { $_.BaseName } | Sort-Object)
+$results.no_backup = @(
+    "none wanted: $(Save-WebfarmPriorBackup -Id '1-00000005' -Keep 0 -Warning $warning)"
+    "no configuration: $(Save-WebfarmPriorBackup -Id '1-00000006' -Keep 2 -Unreadable -Warning $warning)"
+) + $warning.ToArray()
+Remove-Item -LiteralPath $root, "$state\backups" -Recurse
+
+# Accounts of pools: the lab has none, so that the answers of Windows are recorded ones. What is tried, and how often, is real.
+& (Get-Module -Name _LogonTest) {
+    $script:tried = New-Object -TypeName System.Collections.Generic.List[object]
+    ${function:script:Invoke-WebfarmLogon} = {
+        param ($Account, $Password)
+        $text = [System.Runtime.InteropServices.Marshal]::SecureStringToBSTR($Password)
+        try {
+            $bytes = [System.Text.Encoding]::Unicode.GetBytes([System.Runtime.InteropServices.Marshal]::PtrToStringBSTR($text))
+            $script:tried.Add(@{ account = $Account; password = [WebfarmKeyContainer]::Sha256($bytes) })
+        }
+        finally {
+            [System.Runtime.InteropServices.Marshal]::ZeroFreeBSTR($text)
+        }
+        switch -Wildcard ($Account) {
+            '*svc-local' { 1326 }
+            '*svc-orders' { 1326 }
+            '*svc-away' { 1311 }
+            '*svc-batch' { 1385 }
+            default { 0 }
+        }
+    }
+}
+$text = [System.IO.File]::ReadAllText($path)
+$pool = [regex]::Match($text, '(?s)<add name="Local">.*?</add>').Value
+$others = @(
+    foreach ($user in 'farm\SVC-LOCAL', 'FARM\svc-still', 'FARM\svc-away', 'FARM\svc-batch') {
+        $pool.Replace('"Local"', "'$($user.Substring(5))'").Replace('FARM\svc-local', $user)
+    }
+    foreach ($user in '.\web', "$([Environment]::MachineName)\WEB", 'FARM\managed$') {
+        $secret = if ($user -like '*$') { '' } else { ' password="Clear-1"' }
+        "<add name='$user'><processModel identityType='SpecificUser' userName='$user'$secret /></add>"
+    }
+)
+$file = [WebfarmConfiguration]::Parse([System.Text.Encoding]::UTF8.GetBytes($text.Replace($pool, $pool + ($others -join ''))), 'x')
+$warning = New-Object -TypeName System.Collections.Generic.List[string]
+$results.logon = [ordered]@{
+    problems = @(Get-WebfarmLogonProblem -File $file -Pool @(@{ name = 'svc-still'; state = 'Stopped' }) -Warning $warning)
+    warnings = $warning.ToArray()
+    tried = & (Get-Module -Name _LogonTest) { $script:tried.ToArray(); $script:tried.Clear() }
+}
+$script:check = Get-WebfarmLogonCheck -Parameter @{ logon_test = $true }
+$report = Invoke-Change
+$script:check = Get-WebfarmLogonCheck -Parameter @{ logon_test = $false }
+$results.refused_logon = [ordered]@{
+    outcome = $report.Outcome
+    message = $report.Message
+    tried = & (Get-Module -Name _LogonTest) { $script:tried.ToArray() }
+    now = Get-Now
+    unasked = $null -eq $script:check
+}
+if (Test-Path -LiteralPath "$state\undo") {
+    Remove-Item -LiteralPath "$state\undo" -Recurse
+}
 
 # A journal that cannot be read stops everything.
 $null = Invoke-Crash -Point stopping

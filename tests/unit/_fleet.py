@@ -234,6 +234,13 @@ TROUBLE: dict[str, Change] = {
     "history_off": lambda data: data["history"].update(enabled=False),
     "old_backup": lambda data: data["backups"][0].update(created="2026-10-01T02:00:00Z"),
     "bad_backup": lambda data: data["backups"][0].update(proven=False),
+    # what a transaction kept of the state before is none, however new it is
+    "prior_backup": lambda data: data.update(
+        backups=[
+            {"name": "webfarm-20261123T080000Z-0123abcd", "created": "2026-11-23T08:00:00Z", "origin": "transaction"}
+            | {"proven": False}
+        ]
+    ),
     "no_backup": lambda data: data.update(backups=[]),
     "without_new_facts": lambda data: [data.pop(name) for name in ("history", "backups")] and None,
     "clone": lambda data: data["host"].update(machine_guid=str(uuid.uuid5(uuid.NAMESPACE_DNS, "web1"))),

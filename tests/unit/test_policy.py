@@ -85,6 +85,7 @@ CASES: list[tuple[str, str, str, str]] = [
     ("bad_backup", "backup_proven", "fail", "does not decrypt"),
     ("no_backup", "backup_recent", "fail", "no backup"),
     ("no_backup", "backup_proven", "fail", "no backup"),
+    ("prior_backup", "backup_recent", "fail", "no backup"),
     ("without_new_facts", "history_on", "unknown", "did not return history"),
     ("without_new_facts", "backup_recent", "unknown", "did not return backups"),
     ("without_new_facts", "backup_proven", "unknown", "did not return backups"),
