@@ -23,7 +23,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ansible_collections.webfarm.iis.plugins.plugin_utils import _canonical, _libraries, _record
+from ansible_collections.webfarm.iis.plugins.plugin_utils import _canonical, _junit, _record
 from ansible_collections.webfarm.iis.plugins.plugin_utils._facts import (
     Fact,
     Pool,
@@ -47,11 +47,6 @@ from ansible_collections.webfarm.iis.plugins.plugin_utils._rules import (
     Rule,
     Verdict,
 )
-
-try:
-    from lxml import etree
-except ImportError as error:
-    _libraries.note(error)
 
 FORMAT = "webfarm.iis compliance report"
 VERSION = 1
@@ -349,12 +344,6 @@ def _changes(host: str, kind: str, old: t.Mapping[str, str], new: t.Mapping[str,
 
 # --- JUnit XML ------------------------------------------------------------------------------------------------------
 
-_NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-
-
-def _xml(text: str) -> str:
-    return _NOT_IN_XML.sub("?", _record.mask(text))
-
 
 def write_junit(report: Report, stream: t.BinaryIO, fail_on: t.Collection[str] = ()) -> None:
     """One test suite per host, one test case per rule.
@@ -362,63 +351,42 @@ def write_junit(report: Report, stream: t.BinaryIO, fail_on: t.Collection[str] =
     What fails is a failure, a host that did not answer an error. Unknown and flagged verdicts are skipped tests with
     the reason, or an error and a failure where ``fail_on`` names them; so are waived and not applicable ones.
     """
-    totals: Counter[str] = Counter()
-    texts: dict[Verdict, tuple[str, str]] = {}
-    suites: list[tuple[HostResult, list[tuple[str, str, Verdict]], Counter[str]]] = []
+    details: dict[Verdict, _junit.Detail] = {}
+    suites = []
     for one in report.hosts:
-        counts: Counter[str] = Counter()
         cases = []
         for rule, verdict in one.verdicts.items():
             kind = _junit_kind(rule, verdict, fail_on)
-            counts["tests"] += 1
+            detail = None
             if kind:
-                counts[kind] += 1
-            cases.append((rule, kind, verdict))
-        totals += counts
-        suites.append((one, cases, counts))
-    with etree.xmlfile(stream, encoding="utf-8") as xml:
-        xml.write_declaration()
-        with xml.element("testsuites", name=_xml(report.title), **_junit_counts(totals)):
-            for one, cases, counts in suites:
-                view = one.view
-                name = _xml(f"{view.farm}.{view.name}")
-                suite = etree.Element(
-                    "testsuite",
-                    name=_xml(view.name),
-                    timestamp=(view.recorded or report.generated).rstrip("Z"),
-                    hostname=_xml(view.computer or view.name),
-                    time="0",
-                    **_junit_counts(counts),
-                )
-                for rule, kind, verdict in cases:
-                    case = etree.SubElement(suite, "testcase", name=rule, classname=name, time="0")
-                    if kind:
-                        if verdict not in texts:
-                            texts[verdict] = (_xml(f"{verdict.status}: {verdict.reason}"), _xml(verdict.fix))
-                        message, fix = texts[verdict]
-                        label = {"failures": "failure", "errors": "error", "skipped": "skipped"}[kind]
-                        item = etree.SubElement(case, label, message=message)
-                        if kind != "skipped":
-                            item.set("type", verdict.status)
-                            item.text = fix
-                xml.write(suite)
-                xml.write("\n")
+                detail = details.get(verdict)
+                if detail is None:
+                    detail = _junit.Detail(f"{verdict.status}: {verdict.reason}", verdict.status, verdict.fix)
+                    details[verdict] = detail
+            cases.append(_junit.Case(rule, kind, detail))
+        view = one.view
+        suites.append(
+            _junit.Suite(
+                name=view.name,
+                hostname=view.computer or view.name,
+                classname=f"{view.farm}.{view.name}",
+                timestamp=view.recorded or report.generated,
+                cases=cases,
+            )
+        )
+    _junit.write(stream, report.title, suites)
 
 
 def _junit_kind(rule: str, verdict: Verdict, fail_on: t.Collection[str]) -> str:
     status = verdict.status
     asked = status in fail_on or rule in fail_on
     if status == FAIL:
-        return "errors" if rule == "reachable" else "failures"
+        return _junit.ERROR if rule == "reachable" else _junit.FAILURE
     if status == UNKNOWN:
-        return "errors" if asked else "skipped"
+        return _junit.ERROR if asked else _junit.SKIPPED
     if status == WARN:
-        return "failures" if asked else "skipped"
-    return "" if status == PASS else "skipped"
-
-
-def _junit_counts(counts: Counter[str]) -> dict[str, str]:
-    return {name: str(counts[name]) for name in ("tests", "failures", "errors", "skipped")}
+        return _junit.FAILURE if asked else _junit.SKIPPED
+    return "" if status == PASS else _junit.SKIPPED
 
 
 # --- CSV ------------------------------------------------------------------------------------------------------------
