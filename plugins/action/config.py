@@ -35,7 +35,10 @@ FINDINGS = (
     "certificate_absent",
     "certificate_not_checked",
     "folder_absent",
+    "isapi_cgi_absent",
+    "isapi_filter_absent",
     "log_folder_absent",
+    "share_not_checked",
 )
 
 
@@ -200,6 +203,7 @@ class ActionModule(WebfarmAction):
             "changed": file["changed"] or any(item["changed"] for item in containers),
             "key_containers": containers,
             "configuration_file": file,
+            "expects": None,
             "fit": [],
             "missing_features": [],
             "protected_values": values,

@@ -43,6 +43,7 @@ class ActionModule(WebfarmAction):
         **_custody.TRANSFER_SPEC,
         **SERVICE_SPEC,
         "accept_undecryptable": _custody.ACCEPT_SPEC,
+        "accept_unfit": _config.ActionModule.SPEC["accept_unfit"],
         "dependents": {"type": "str", "choices": ["fail", "reencrypt"], "default": "fail"},
         "dest": {"type": "path"},
         "farm": {"type": "str", "default": "iis"},
@@ -50,6 +51,7 @@ class ActionModule(WebfarmAction):
         "keep": {"type": "int"},
         "keep_days": {"type": "int"},
         "name": {"type": "str"},
+        "overrides": {"type": "dict"},
         "recipients": {"type": "list", "elements": "path"},
         "restore_keys": {"type": "bool", "default": False},
         "sealed_keys": {"type": "bool", "default": True},
@@ -83,7 +85,9 @@ class ActionModule(WebfarmAction):
             "keep": state != "present",
             "keep_days": state != "present",
             "src": state not in ("restored", "verified"),
-            "bundle": state != "restored",
+            "bundle": state != "restored" and not (state == "verified" and options["src"]),
+            "accept_unfit": state != "restored",
+            "overrides": state != "restored",
             "restore_keys": state != "restored",
         }
         for name, bad in wrong.items():
@@ -96,11 +100,11 @@ class ActionModule(WebfarmAction):
             raise ActionFailure("src and name are both given: an archive, or a backup on the server.")
         if options["src"] and options["dest"]:
             raise ActionFailure("src and dest are both given: an archive is verified, or a backup is fetched.")
-        if options["restore_keys"] and bool(options["src"]) == bool(options["bundle"]):
+        if options["restore_keys"] and not options["src"] and not options["bundle"]:
             raise ActionFailure(
-                "restore_keys: the keys come from the archive of src, or from bundle; give one of the two."
+                "restore_keys: the keys come from the archive of src, or from bundle; give one of them."
             )
-        if options["bundle"] and not options["restore_keys"]:
+        if options["bundle"] and state == "restored" and not options["restore_keys"]:
             raise ActionFailure("bundle: its keys are restored with restore_keys=true only.")
 
     # --- fetch -------------------------------------------------------------------------------------------------------
@@ -232,8 +236,8 @@ class ActionModule(WebfarmAction):
             raise ActionFailure(str(error)) from None
 
     def _custody_of(self, options: Options, archive: _archive.Archive | None) -> _custody.Custody:
-        """The keys of the archive, or of the bundle: believed only when they are pinned or signed."""
-        if archive is None:
+        """The keys of the bundle, else of the archive: believed only when they are pinned or signed."""
+        if archive is None or options["bundle"]:
             return _custody.Custody.load(self, options)
         if archive.bundle is None:
             raise ActionFailure(
@@ -255,6 +259,7 @@ class ActionModule(WebfarmAction):
             "archive": {"path": path, "sha256": hashlib.sha256(self.read_file(options["src"], "src")).hexdigest()},
             "backup": {
                 "name": archive.name,
+                "host": archive.host,
                 "created": archive.created,
                 "files": [
                     {"name": name, "size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
@@ -263,15 +268,19 @@ class ActionModule(WebfarmAction):
             },
             "protected_values": [],
         }
-        if archive.bundle is not None:
-            self._compare_fingerprints(archive, path)
-        if options["opening_file"] or options["opening_content"]:
-            self.refuse_unsafe_surroundings(True, needs_target=False)
-            custody = self._custody_of(options, archive)
-            proof = custody.prove(archive.files["applicationHost.config"], "applicationHost.config")
-            result["protected_values"] = [dict(item) for item in proof.protected_values]
-            _config._count(result, "bundle")
-            _config._judge(result, options)
+        try:
+            if archive.bundle is not None:
+                self._compare_fingerprints(archive, path)
+            if options["opening_file"] or options["opening_content"]:
+                self.refuse_unsafe_surroundings(True, needs_target=False)
+                custody = self._custody_of(options, archive)
+                proof = custody.prove(archive.files["applicationHost.config"], "applicationHost.config")
+                result["protected_values"] = [dict(item) for item in proof.protected_values]
+                _config._count(result, "bundle")
+                _config._judge(result, options)
+        except ActionFailure as failure:
+            # What was found good before belongs into the result as well.
+            raise ActionFailure(str(failure), {**result, **failure.result}) from None
         return result
 
     @staticmethod
@@ -299,14 +308,17 @@ class ActionModule(WebfarmAction):
         arguments = self.target_options(options)
         arguments["_planned"] = custody.planned() if custody else []
         if archive is not None:
-            arguments["_content"] = pack(archive.files["applicationHost.config"])
+            content = archive.files["applicationHost.config"]
+            if options["overrides"]:
+                content = _config.ActionModule._override(content, {**options, "src": "applicationHost.config"})
+            arguments["_content"] = pack(content)
+            arguments["_machine_guid"] = archive.machine_guid
             if "administration.config" in archive.files:
                 arguments["_administration"] = pack(archive.files["administration.config"])
         result = _custody.exchange(self, "plan", arguments, custody)
         pending = result.get("_pending") or []
         if self.check_mode and pending:
-            content = archive.files["applicationHost.config"] if archive else None
-            if content is None:
+            if archive is None:
                 content = unpack(str(result.get("_content") or ""), "the configuration of the backup")
             _config.ActionModule._prove_offline(result, pending, {**options, "src": "src"}, content, custody)
         return result

@@ -488,8 +488,7 @@ Function Confirm-WebfarmChange {
     $needed = @()
     if ($null -ne $Change.Candidate) {
         $needed = Confirm-WebfarmCandidate -Change $Change
-        # A module that restores this server's own past offers no accept_unfit, and nothing may keep it from doing so.
-        if ($Change.Parameter.ContainsKey('accept_unfit')) {
+        if ($Change.Parameter.ContainsKey('accept_unfit') -or $Change['OwnPast']) {
             Confirm-WebfarmFit -Change $Change -SchemaFolder ([System.IO.Path]::Combine((Get-WebfarmConfigurationFolder), 'schema'))
         }
     }

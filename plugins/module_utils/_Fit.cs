@@ -29,7 +29,7 @@ namespace ansible_collections.webfarm.iis.plugins.module_utils._Fit
     public class WebfarmFinding
     {
         public string Code { get; internal set; }
-        /// <summary>error or warning.</summary>
+        /// <summary>error, warning, or note for what is told and nobody has to act on.</summary>
         public string Severity { get; internal set; }
         /// <summary>Attribute or element path in the file; null where no place in the file is to blame.</summary>
         public string Path { get; internal set; }
@@ -186,7 +186,7 @@ namespace ansible_collections.webfarm.iis.plugins.module_utils._Fit
             + "iiswsock.dll Web-WebSockets logcust.dll Web-Custom-Logging loghttp.dll Web-Http-Logging modrqflt.dll Web-Filtering redirect.dll Web-Http-Redirect "
             + "static.dll Web-Static-Content urlauthz.dll Web-Url-Auth warmup.dll Web-AppInit webdav.dll Web-DAV-Publishing webengine.dll Web-Asp-Net "
             + "webengine4.dll Web-Asp-Net45 authanon.dll Web-WebServer cachfile.dll Web-WebServer cachhttp.dll Web-WebServer cachtokn.dll Web-WebServer "
-            + "cachuri.dll Web-WebServer protsup.dll Web-WebServer validcfg.dll Web-WebServer");
+            + "cachuri.dll Web-WebServer protsup.dll Web-WebServer validcfg.dll Web-WebServer asp.dll Web-ASP ssinc.dll Web-Includes");
 
         // Beginning of a section's name to the feature that brings its schema.
         private static readonly Dictionary<string, string> SectionFeature = Pairs(
@@ -470,6 +470,127 @@ namespace ansible_collections.webfarm.iis.plugins.module_utils._Fit
                 findings.Add(Finding("module_dll_missing", any ? "error" : "warning", module.Path + "/@image", module.Line, message, fix, feature));
             }
             return findings.ToArray();
+        }
+
+        // --- ISAPI filters and what isapiCgiRestriction allows ----------------------------------------------------------------
+
+        /// <summary>
+        /// Libraries of ISAPI filters, and programs that may run, that are not on this server. A filter that cannot be loaded stops the site,
+        /// a program that is absent only its own requests, and nobody knows from here whether there are any: warnings.
+        /// </summary>
+        public static WebfarmFinding[] Programs(WebfarmConfigurationFile file)
+        {
+            List<WebfarmFinding> findings = new List<WebfarmFinding>();
+            List<PoolKind> pools = PoolKinds(file);
+            foreach (WebfarmConfigurationFile.Element filter in Everywhere(file, "system.webServer/isapiFilters/filter"))
+            {
+                if (Same(filter.Get("enabled"), "false")) continue;
+                bool any = pools.Count == 0;
+                foreach (PoolKind pool in pools) any = any || Loads(pool, filter.Get("preCondition"));
+                if (any) Program(findings, "isapi_filter_absent", filter, "the ISAPI filter " + filter.Get("name"));
+            }
+            foreach (WebfarmConfigurationFile.Element entry in Everywhere(file, "system.webServer/security/isapiCgiRestriction/add"))
+                if (Same(entry.Get("allowed"), "true")) Program(findings, "isapi_cgi_absent", entry, "isapiCgiRestriction, " + (entry.Get("description") ?? entry.Get("groupId")));
+            return findings.ToArray();
+        }
+
+        /// <summary>The elements at a path, below the root and below every location.</summary>
+        private static List<WebfarmConfigurationFile.Element> Everywhere(WebfarmConfigurationFile file, string path)
+        {
+            List<WebfarmConfigurationFile.Element> found = new List<WebfarmConfigurationFile.Element>(Root(file).At(path));
+            foreach (WebfarmConfigurationFile.Element location in Root(file).At("location")) found.AddRange(location.At(path));
+            return found;
+        }
+
+        private static void Program(List<WebfarmFinding> findings, string code, WebfarmConfigurationFile.Element element, string what)
+        {
+            string path = Executable(element.Get("path"));
+            if (path.Length == 0) return;
+            if (path.StartsWith("\\\\", StringComparison.Ordinal))
+            {
+                findings.Add(Share(element.Path + "/@path", element.Line, path));
+                return;
+            }
+            if (File.Exists(Path.IsPathRooted(path) ? path : Path.Combine(Path.Combine(Environment.GetFolderPath(Environment.SpecialFolder.System), "inetsrv"), path))) return;
+            string feature = ProgramFeature(path);
+            string fix = feature != null ? "Install the Windows feature " + feature + ", or take the entry out of the file."
+                : "Install what brings this program, or take the entry out of the file.";
+            findings.Add(Finding(code, "warning", element.Path + "/@path", element.Line, String.Format("{0} is not on this server ({1})", path, what), fix, feature));
+        }
+
+        /// <summary>The program of a CGI entry, which may have arguments behind it, with its variables resolved.</summary>
+        private static string Executable(string value)
+        {
+            string path = Environment.ExpandEnvironmentVariables(value ?? "").Trim();
+            if (path.StartsWith("\"", StringComparison.Ordinal))
+            {
+                int end = path.IndexOf('"', 1);
+                return end > 0 ? path.Substring(1, end - 1) : path.Substring(1);
+            }
+            foreach (string suffix in new string[] { ".exe", ".dll" })
+            {
+                int at = path.IndexOf(suffix + " ", StringComparison.OrdinalIgnoreCase);
+                if (at > 0) return path.Substring(0, at + suffix.Length);
+            }
+            return path;
+        }
+
+        private static string ProgramFeature(string path)
+        {
+            string feature = null, name = path.Substring(path.LastIndexOfAny(new char[] { '\\', '/' }) + 1);
+            if (Same(name, "aspnet_isapi.dll") || Same(name, "aspnet_filter.dll"))
+                return path.IndexOf("\\v4.", StringComparison.OrdinalIgnoreCase) > 0 ? "Web-Asp-Net45" : "Web-Asp-Net";
+            if (path.IndexOf("\\inetsrv\\", StringComparison.OrdinalIgnoreCase) > 0) ModuleFeature.TryGetValue(name, out feature);
+            return feature;
+        }
+
+        public static WebfarmFinding Share(string path, int line, string value)
+        {
+            return Finding("share_not_checked", "note", path, line,
+                value + " is a share and was not looked at: another account reads it than the one of this connection",
+                "Make sure that the pool's account, or the account of the folder, reads it from this server.", null);
+        }
+
+        // --- what a server has to bring ------------------------------------------------------------------------------------------
+
+        /// <summary>Windows features that the modules, sections and programs of the file come from, installed here or not. Sorted.</summary>
+        public static string[] Features(WebfarmConfigurationFile file)
+        {
+            return Expected(file, ModuleFeature, SectionFeature, true);
+        }
+
+        /// <summary>Products that no Windows feature brings, of which the file uses modules or sections. Sorted.</summary>
+        public static string[] Products(WebfarmConfigurationFile file)
+        {
+            return Expected(file, Product, Product, false);
+        }
+
+        private static string[] Expected(WebfarmConfigurationFile file, Dictionary<string, string> modules, Dictionary<string, string> sections, bool programs)
+        {
+            HashSet<string> found = new HashSet<string>();
+            foreach (WebfarmConfigurationFile.Element module in Root(file).At("system.webServer/globalModules/add"))
+            {
+                string name = (module.Get("image") ?? ""), brings;
+                if (modules.TryGetValue(name.Substring(name.LastIndexOfAny(new char[] { '\\', '/' }) + 1), out brings)) found.Add(brings);
+            }
+            // A stock file declares sections of features that are not installed: what counts is that one says something.
+            foreach (KeyValuePair<string, string> pair in sections)
+                foreach (WebfarmConfigurationFile.Element element in Everywhere(file, pair.Key))
+                    if (element.Children.Count > 0 || element.Attributes.Count > 0) found.Add(pair.Value);
+            if (programs)
+            {
+                List<WebfarmConfigurationFile.Element> entries = Everywhere(file, "system.webServer/isapiFilters/filter");
+                foreach (WebfarmConfigurationFile.Element entry in Everywhere(file, "system.webServer/security/isapiCgiRestriction/add"))
+                    if (Same(entry.Get("allowed"), "true")) entries.Add(entry);
+                foreach (WebfarmConfigurationFile.Element entry in entries)
+                {
+                    string feature = ProgramFeature(Executable(entry.Get("path")));
+                    if (feature != null) found.Add(feature);
+                }
+            }
+            List<string> sorted = new List<string>(found);
+            sorted.Sort(String.CompareOrdinal);
+            return sorted.ToArray();
         }
 
         // --- what the host judges ----------------------------------------------------------------------------------------------

@@ -165,7 +165,10 @@ Function Get-WebfarmAccountFinding {
 Function Get-WebfarmFolderFinding {
     <#
     .SYNOPSIS
-    Returns a finding for every local folder of the file that is not on this host. Shares are not asked: the account matters there.
+    Returns a finding for every local folder of the file that is not on this host, and a note for every share.
+
+    .DESCRIPTION
+    Shares are not asked: another account reads them than the one of this connection, and a file server that is away would keep the task waiting.
 
     .PARAMETER Reference
     From WebfarmFit.References.
@@ -179,7 +182,11 @@ Function Get-WebfarmFolderFinding {
 
     foreach ($item in $Reference) {
         $path = [Environment]::ExpandEnvironmentVariables($item.Value)
-        if ($path.StartsWith('\\') -or [System.IO.Directory]::Exists($path)) {
+        if ($path.StartsWith('\\')) {
+            [WebfarmFit]::Share($item.Path, $item.Line, $path)
+            continue
+        }
+        if ([System.IO.Directory]::Exists($path)) {
             continue
         }
         $code = 'folder_absent'
@@ -255,7 +262,7 @@ Function Get-WebfarmBindingFinding {
 Function Get-WebfarmFitFinding {
     <#
     .SYNOPSIS
-    Returns everything of a file that does not fit this server, errors first.
+    Returns everything of a file that does not fit this server: errors, warnings, notes.
 
     .PARAMETER File
     The candidate.
@@ -297,6 +304,7 @@ Function Get-WebfarmFitFinding {
             [WebfarmFit]::Generation($File, $Present, $schema)
         }
         [WebfarmFit]::Modules($File)
+        [WebfarmFit]::Programs($File)
         foreach ($text in @(Get-WebfarmPendingReboot)) {
             [WebfarmFit]::HostFinding('pending_reboot', 'error', $null, 0, "Windows waits for a restart: $text", 'Restart the server first, and run again.')
         }
@@ -304,8 +312,34 @@ Function Get-WebfarmFitFinding {
         Get-WebfarmBindingFinding -Binding @([WebfarmFit]::Bindings($File))
         Get-WebfarmFolderFinding -Reference @($references | Where-Object -FilterScript { $_.Kind -like '*folder' })
     )
-    @($found | Where-Object -FilterScript { $_.Severity -eq 'error' })
-    @($found | Where-Object -FilterScript { $_.Severity -ne 'error' })
+    foreach ($severity in 'error', 'warning', 'note') {
+        @($found | Where-Object -FilterScript { $_.Severity -eq $severity })
+    }
+}
+
+Function Get-WebfarmExpectation {
+    <#
+    .SYNOPSIS
+    Returns what a file expects of its server, whether it is there or not: features, products, certificates, content.
+
+    .PARAMETER File
+    The candidate.
+    #>
+    [CmdletBinding()]
+    param (
+        [Parameter(Mandatory = $true)]
+        [object]
+        $File
+    )
+
+    $bindings = @([WebfarmFit]::Bindings($File) | Where-Object -FilterScript { $_.Protocol -eq 'https' })
+    $folders = @([WebfarmFit]::References($File) | Where-Object -FilterScript { $_.Kind -eq 'folder' })
+    [ordered]@{
+        features = @([WebfarmFit]::Features($File))
+        products = @([WebfarmFit]::Products($File))
+        certificates = @($bindings | ForEach-Object -Process { "$($_.Address):$($_.Port):$($_.HostName) (site $($_.Site))" } | Sort-Object -Unique)
+        content = @($folders | ForEach-Object -Process { [Environment]::ExpandEnvironmentVariables($_.Value) } | Sort-Object -Unique)
+    }
 }
 
 Function ConvertTo-WebfarmFitFact {
@@ -399,6 +433,9 @@ Function Confirm-WebfarmFit {
     .SYNOPSIS
     Throws for a candidate that decrypts and would still stop this server. Where nothing changes it only warns.
 
+    .DESCRIPTION
+    It only warns as well where OwnPast is set: nothing may keep a server from going back to a state of its own.
+
     .PARAMETER Change
     From New-WebfarmChange, with the candidate proven.
 
@@ -424,6 +461,7 @@ Function Confirm-WebfarmFit {
     $findings = @(Get-WebfarmFitFinding -File $Change.Candidate -Present $Change.Live -SchemaFolder $SchemaFolder)
     $facts = @(ConvertTo-WebfarmFitFact -Finding $findings -Accepted $Change.Parameter['accept_unfit'])
     $Change.Result.fit = $facts
+    $Change.Result.expects = Get-WebfarmExpectation -File $Change.Candidate
     $open = @($facts | Where-Object -FilterScript { -not $_.accepted })
     $features = @($open | Where-Object -FilterScript { $_.feature } | ForEach-Object -Process { $_.feature } | Sort-Object -Unique)
     $Change.Result.missing_features = $features
@@ -438,18 +476,75 @@ Function Confirm-WebfarmFit {
         $install = " Missing Windows features: Install-WindowsFeature -Name $($features -join ', ')"
     }
     $errors = @($open | Where-Object -FilterScript { $_.severity -eq 'error' })
-    $warnings = @($open | Where-Object -FilterScript { $_.severity -ne 'error' })
+    $warnings = @($open | Where-Object -FilterScript { $_.severity -eq 'warning' })
     $changes = $Change.Import.Count -gt 0 -or $Change.File.before_sha256 -ne $Change.File.after_sha256
-    if ($errors.Count -gt 0 -and $changes) {
+    if ($errors.Count -gt 0 -and $changes -and -not $Change['OwnPast']) {
         throw "$($Change.Candidate.Name) does not fit this server, $($errors.Count) errors: $(Format-WebfarmFit -Fact $errors)$install " +
         'Nothing was changed. What is to be taken as it is goes into accept_unfit with its code and the reason.'
     }
     if ($errors.Count -gt 0) {
-        $Change.Warning.Add("The server has this configuration already, and it does not fit: $(Format-WebfarmFit -Fact $errors)$install")
+        $known = 'The server has this configuration already'
+        if ($changes) {
+            $known = 'This configuration is one that the server had'
+        }
+        $Change.Warning.Add("$known, and it does not fit: $(Format-WebfarmFit -Fact $errors)$install")
     }
     if ($warnings.Count -gt 0) {
         $Change.Warning.Add("$($Change.Candidate.Name) on this server: $(Format-WebfarmFit -Fact $warnings)")
     }
 }
 
-Export-ModuleMember -Function Confirm-WebfarmFit, Get-WebfarmFitFinding, Get-WebfarmPendingReboot
+Function Get-WebfarmFitSpec {
+    <#
+    .SYNOPSIS
+    Returns the option of every module that refuses a configuration which does not fit.
+    #>
+    [CmdletBinding()]
+    [OutputType([hashtable])]
+    param ()
+
+    return @{
+        options = @{
+            accept_unfit = @{
+                type = 'list'
+                elements = 'dict'
+                default = @()
+                options = @{
+                    code = @{
+                        type = 'str'
+                        required = $true
+                        choices = @(
+                            'folder_user_unknown'
+                            'iis_express'
+                            'module_dll_missing'
+                            'newer_generation'
+                            'not_in_schema'
+                            'older_generation'
+                            'pending_reboot'
+                            'pool_user_unknown'
+                            'schema_unreadable'
+                            'section_without_schema'
+                            'address_absent'
+                            'certificate_absent'
+                            'certificate_not_checked'
+                            'folder_absent'
+                            'isapi_cgi_absent'
+                            'isapi_filter_absent'
+                            'log_folder_absent'
+                            'share_not_checked'
+                        )
+                    }
+                    path = @{
+                        type = 'str'
+                    }
+                    reason = @{
+                        type = 'str'
+                        required = $true
+                    }
+                }
+            }
+        }
+    }
+}
+
+Export-ModuleMember -Function Confirm-WebfarmFit, Get-WebfarmFitFinding, Get-WebfarmFitSpec, Get-WebfarmPendingReboot

@@ -18,6 +18,7 @@
 #AnsibleRequires -PowerShell ..module_utils._Facts
 #AnsibleRequires -PowerShell ..module_utils._KeyPlan
 #AnsibleRequires -PowerShell ..module_utils._ServerFacts
+#AnsibleRequires -PowerShell ..module_utils._Service
 
 # So many snapshots go to the controller, when it has to find the one that an older key set opens.
 $script:candidates = 10
@@ -261,6 +262,7 @@ Function Restore-WebfarmBackup {
 
     $given = $Change.Parameter
     $administration = $null
+    $Change.OwnPast = $true
     if ($given.name) {
         $files = @(Read-WebfarmBackup -Name $given.name)
         $Change.Result.backup = Get-WebfarmBackupFact -Name $given.name -Decrypt none
@@ -275,6 +277,7 @@ Function Restore-WebfarmBackup {
     else {
         $given.src = 'applicationHost.config'
         $given.remote_src = $false
+        $Change.OwnPast = "$($given._machine_guid)" -eq [WebfarmKeyContainer]::MachineGuid()
         if ($given._administration) {
             $administration = ConvertFrom-WebfarmPackedText -Text $given._administration -Name 'administration.config'
         }
@@ -291,6 +294,57 @@ Function Restore-WebfarmBackup {
         $Change.Result._content = ConvertTo-WebfarmPackedText -Content $Change.Candidate.Bytes
     }
     Invoke-WebfarmChange -Change $Change -InService
+    if (-not $Change.CheckMode -and $Change.Result._final -and -not $Change.Result['changed']) {
+        Assert-WebfarmServing -Change $Change
+    }
+}
+
+Function Assert-WebfarmServing {
+    <#
+    .SYNOPSIS
+    Throws where nothing was to be restored and the server does not serve as it is asked to. Nothing is started or stopped.
+
+    .DESCRIPTION
+    The transaction asks this after a change. Who names URLs, or wants what starts with Windows to run, wants to know it without one as well.
+
+    .PARAMETER Change
+    From New-WebfarmChange, with the result of a change that had nothing to do.
+    #>
+    [CmdletBinding()]
+    param (
+        [Parameter(Mandatory = $true)]
+        [hashtable]
+        $Change
+    )
+
+    $given = $Change.Parameter
+    $urls = @($given.verify_urls | Where-Object -FilterScript { $null -ne $_ })
+    if ($given.start_services -ne 'automatic' -and $urls.Count -eq 0) {
+        return
+    }
+    $since = [DateTime]::UtcNow
+    $state = Get-WebfarmRunState
+    if ($given.start_services -eq 'automatic') {
+        $state = Get-WebfarmWantedState -State $state
+    }
+    $query = @{
+        State = $state
+        Path = $Change.File.path
+        WarmUp = $given.warm_up
+        Url = $urls
+        TimeoutSeconds = $given.start_timeout
+        Since = $since
+        Warning = $Change.Warning
+    }
+    $problems = @(Get-WebfarmHealthProblem @query)
+    if ($urls.Count -gt 0 -and -not (Test-WebfarmRunning -State $state -Name 'W3SVC')) {
+        $problems += 'the service W3SVC does not run, so that no URL of verify_urls can answer'
+    }
+    $Change.Result.health = @($problems | ForEach-Object -Process { $_.TrimEnd('.') })
+    if ($problems.Count -gt 0) {
+        throw "Keys and configuration are as they should be, so nothing was restored, and the server does not serve: $($Change.Result.health -join '; '). " +
+        'Nothing was changed. Start what is stopped (Start-Service W3SVC), or find the cause with webfarm.iis.diagnose.'
+    }
 }
 
 Function Test-WebfarmRestoredRedirection {
@@ -608,6 +662,7 @@ Function Restore-WebfarmSnapshot {
         return
     }
     $snapshot = $source.Snapshot
+    $Change.OwnPast = $true
     $Change.Result.snapshot = [ordered]@{
         number = $snapshot.number
         name = $snapshot.name

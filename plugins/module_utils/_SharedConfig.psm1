@@ -14,6 +14,7 @@
 #AnsibleRequires -CSharpUtil ..module_utils._Protection
 #AnsibleRequires -PowerShell ..module_utils._Change
 #AnsibleRequires -PowerShell ..module_utils._Facts
+#AnsibleRequires -PowerShell ..module_utils._Fit
 #AnsibleRequires -PowerShell ..module_utils._KeyPlan
 #AnsibleRequires -PowerShell ..module_utils._LogonTest
 #AnsibleRequires -PowerShell ..module_utils._Transaction
@@ -366,6 +367,57 @@ Function Assert-WebfarmSharedProof {
     }
 }
 
+Function Assert-WebfarmSharedFit {
+    <#
+    .SYNOPSIS
+    Throws where the shared applicationHost.config does not fit this server. Where the server uses it already it only warns.
+
+    .PARAMETER Change
+    From New-WebfarmChange; its result and warnings receive the findings.
+
+    .PARAMETER File
+    The shared file.
+
+    .PARAMETER InUse
+    The server uses it already.
+    #>
+    [CmdletBinding()]
+    param (
+        [Parameter(Mandatory = $true)]
+        [hashtable]
+        $Change,
+
+        [Parameter(Mandatory = $true)]
+        [object]
+        $File,
+
+        [Parameter(Mandatory = $true)]
+        [bool]
+        $InUse
+    )
+
+    $present = $File
+    try {
+        $present = [WebfarmConfiguration]::Load([System.IO.Path]::Combine((Get-WebfarmConfigurationFolder), 'applicationHost.config'))
+    }
+    catch {
+        $Change.Warning.Add("The local configuration cannot be compared with the shared one: $(Get-WebfarmSentence -ErrorRecord $_)")
+    }
+    $asked = @{
+        Parameter = $Change.Parameter
+        Result = $Change.Result
+        Warning = $Change.Warning
+        Candidate = $File
+        Live = $present
+        Import = @()
+        File = @{ before_sha256 = ''; after_sha256 = '' }
+    }
+    if (-not $InUse) {
+        $asked.File.after_sha256 = $File.Sha256
+    }
+    Confirm-WebfarmFit -Change $asked -SchemaFolder ([System.IO.Path]::Combine((Get-WebfarmConfigurationFolder), 'schema'))
+}
+
 Function Get-WebfarmExportRecord {
     <#
     .SYNOPSIS
@@ -699,6 +751,7 @@ Function Invoke-WebfarmSharedTransaction {
 
 $export = @{
     Function = @(
+        'Assert-WebfarmSharedFit'
         'Assert-WebfarmSharedOption'
         'Assert-WebfarmSharedProof'
         'Disable-WebfarmShared'

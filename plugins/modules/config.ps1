@@ -8,6 +8,7 @@
 #AnsibleRequires -PowerShell ..module_utils._Access
 #AnsibleRequires -PowerShell ..module_utils._Change
 #AnsibleRequires -PowerShell ..module_utils._Facts
+#AnsibleRequires -PowerShell ..module_utils._Fit
 #AnsibleRequires -PowerShell ..module_utils._Host
 #AnsibleRequires -PowerShell ..module_utils._KeyPlan
 #AnsibleRequires -PowerShell ..module_utils._Transaction
@@ -17,41 +18,6 @@
 
 $spec = @{
     options = @{
-        accept_unfit = @{
-            type = 'list'
-            elements = 'dict'
-            default = @()
-            options = @{
-                code = @{
-                    type = 'str'
-                    required = $true
-                    choices = @(
-                        'folder_user_unknown'
-                        'iis_express'
-                        'module_dll_missing'
-                        'newer_generation'
-                        'not_in_schema'
-                        'older_generation'
-                        'pending_reboot'
-                        'pool_user_unknown'
-                        'schema_unreadable'
-                        'section_without_schema'
-                        'address_absent'
-                        'certificate_absent'
-                        'certificate_not_checked'
-                        'folder_absent'
-                        'log_folder_absent'
-                    )
-                }
-                path = @{
-                    type = 'str'
-                }
-                reason = @{
-                    type = 'str'
-                    required = $true
-                }
-            }
-        }
         backup = @{
             type = 'bool'
             default = $false
@@ -90,13 +56,15 @@ $spec = @{
     supports_check_mode = $true
 }
 
-$module = [Ansible.Basic.AnsibleModule]::Create($args, $spec, @((Get-WebfarmBundleSpec), (Get-WebfarmTransactionSpec), (Get-WebfarmServiceSpec)))
+$more = @((Get-WebfarmBundleSpec), (Get-WebfarmFitSpec), (Get-WebfarmServiceSpec), (Get-WebfarmTransactionSpec))
+$module = [Ansible.Basic.AnsibleModule]::Create($args, $spec, $more)
 
 $module.Result.changed = $false
 $module.Result.key_containers = @()
 $module.Result.configuration_file = $null
 $module.Result.dependent_files = @()
 $module.Result.dependent_values = @()
+$module.Result.expects = $null
 $module.Result.fit = @()
 $module.Result.lost = @()
 $module.Result.missing_features = @()

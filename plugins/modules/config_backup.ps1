@@ -9,6 +9,7 @@
 #AnsibleRequires -PowerShell ..module_utils._Backup
 #AnsibleRequires -PowerShell ..module_utils._Change
 #AnsibleRequires -PowerShell ..module_utils._Facts
+#AnsibleRequires -PowerShell ..module_utils._Fit
 #AnsibleRequires -PowerShell ..module_utils._Host
 #AnsibleRequires -PowerShell ..module_utils._KeyPlan
 #AnsibleRequires -PowerShell ..module_utils._Restore
@@ -40,6 +41,9 @@ $spec = @{
         }
         name = @{
             type = 'str'
+        }
+        overrides = @{
+            type = 'dict'
         }
         recipients = @{
             type = 'list'
@@ -75,11 +79,15 @@ $spec = @{
         _fetch = @{
             type = 'bool'
         }
+        _machine_guid = @{
+            type = 'str'
+        }
     }
     supports_check_mode = $true
 }
 
-$module = [Ansible.Basic.AnsibleModule]::Create($args, $spec, @((Get-WebfarmBundleSpec), (Get-WebfarmTransactionSpec), (Get-WebfarmServiceSpec)))
+$more = @((Get-WebfarmBundleSpec), (Get-WebfarmFitSpec), (Get-WebfarmServiceSpec), (Get-WebfarmTransactionSpec))
+$module = [Ansible.Basic.AnsibleModule]::Create($args, $spec, $more)
 $given = $module.Params
 
 $module.Result.changed = $false

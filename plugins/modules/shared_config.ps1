@@ -10,6 +10,7 @@
 #AnsibleRequires -CSharpUtil ..module_utils._Protection
 #AnsibleRequires -PowerShell ..module_utils._Change
 #AnsibleRequires -PowerShell ..module_utils._Facts
+#AnsibleRequires -PowerShell ..module_utils._Fit
 #AnsibleRequires -PowerShell ..module_utils._Host
 #AnsibleRequires -PowerShell ..module_utils._KeyPlan
 #AnsibleRequires -PowerShell ..module_utils._SharedConfig
@@ -69,9 +70,11 @@ $spec = @{
     supports_check_mode = $true
 }
 
-$module = [Ansible.Basic.AnsibleModule]::Create($args, $spec, @(Get-WebfarmServiceSpec))
+$module = [Ansible.Basic.AnsibleModule]::Create($args, $spec, @((Get-WebfarmFitSpec), (Get-WebfarmServiceSpec)))
 
 $module.Result.changed = $false
+$module.Result.fit = @()
+$module.Result.missing_features = @()
 $module.Result.shared_config = $null
 $module.Result.key_containers = @()
 $module.Result.services = @()
@@ -120,6 +123,7 @@ try {
             $advice = 'Set copy_keys and key_encryption_password to import its keys. Nothing was changed.'
             Assert-WebfarmSharedProof -File $remote.applicationHost -Name 'the shared applicationHost.config' -Advice $advice
         }
+        Assert-WebfarmSharedFit -Change $change -File $remote.applicationHost -InUse $before.enabled
         $after = [ordered]@{ enabled = $true; path = $path; user_name = [string]$given.user_name }
         if ($path.StartsWith('\\') -and -not $given.user_name) {
             $module.Warn("Without user_name IIS reads $path as the account of this computer, which cannot be tried from here.")

@@ -48,7 +48,14 @@ def test_own_file_fits(ansible_module: Module, web2: Host, unchanged: Unchanged)
         plan = ansible_module(web2, "config", check=True, diff=True, **options)
     assert not plan.get("failed"), plan["msg"]
     assert plan["changed"] is True
-    assert plan["fit"] == [], plan["fit"]
+    # Its share is told and not asked: no wait for a file server that is away, no warning.
+    assert [(item["code"], item["severity"]) for item in plan["fit"]] == [("share_not_checked", "note")], plan["fit"]
+    assert not any("not looked at" in text for text in plan["warnings"]), plan["warnings"]
+    expects = plan["expects"]
+    assert {"Web-ASP", "Web-Asp-Net45", "Web-Basic-Auth", "Web-WebServer"} <= set(expects["features"])
+    assert expects["products"] == (["URL Rewrite"] if b"<rewrite>" in web2.config.read_bytes() else [])
+    assert expects["certificates"] == []
+    assert "\\\\files\\local" in expects["content"], expects
 
 
 def test_every_trouble_of_the_file_is_named_before_anything_is_stopped(
@@ -69,6 +76,16 @@ def test_every_trouble_of_the_file_is_named_before_anything_is_stopped(
             'physicalPath="\\\\files\\local" userName="FARM\\svc-local"',
             'physicalPath="C:\\absent" userName="nobody@farm"',
         ),
+        (
+            'path="%windir%\\Microsoft.NET\\Framework64\\v4.0.30319\\aspnet_filter.dll"',
+            'path="C:\\absent\\filter.dll"',
+        ),
+        (
+            '<add path="%windir%\\system32\\inetsrv\\asp.dll" allowed="true"',
+            '<add path="\\\\files\\cgi\\share.exe" allowed="true" /><add path="C:\\absent\\off.exe" allowed="false" />'
+            '<add path="&quot;C:\\absent\\perl 5.exe&quot; &quot;%s&quot; %s" allowed="true" />'
+            '<add path="%windir%\\system32\\inetsrv\\asp.dll" allowed="true"',
+        ),
         ("%windir%\\System32\\inetsrv\\urlauthz.dll", "%windir%\\System32\\inetsrv\\other.dll"),
         (
             '<binding protocol="http" bindingInformation="*:8081:" />',
@@ -82,13 +99,13 @@ def test_every_trouble_of_the_file_is_named_before_anything_is_stopped(
     certificates.write_text("127.0.0.1:444\r\n", encoding="ascii")
     inetsrv = web2.config_dir.parent
     try:
-        with unchanged(web2), without(inetsrv / "authbas.dll"):
+        with unchanged(web2), without(inetsrv / "authbas.dll"), without(inetsrv / "asp.dll"):
             refused = ansible_module(web2, "config", **options)
     finally:
         certificates.write_text("", encoding="ascii")
     assert refused["failed"] and "Nothing was changed" in refused["msg"], refused
-    assert "Install-WindowsFeature -Name Web-Basic-Auth " in refused["msg"], refused["msg"]
-    assert refused["missing_features"] == ["Web-Basic-Auth"]
+    assert "Install-WindowsFeature -Name Web-ASP, Web-Basic-Auth " in refused["msg"], refused["msg"]
+    assert refused["missing_features"] == ["Web-ASP", "Web-Basic-Auth"]
     errors = [(item["code"], item["path"].rpartition("/")[2]) for item in refused["fit"] if item["severity"] == "error"]
     assert sorted(errors) == [
         ("folder_user_unknown", "@userName"),
@@ -99,14 +116,23 @@ def test_every_trouble_of_the_file_is_named_before_anything_is_stopped(
         ("section_without_schema", "webFarms"),
     ], refused["fit"]
     warned = sorted(
-        (item["code"], item["path"].rpartition("/")[2]) for item in refused["fit"] if item["severity"] != "error"
+        (item["code"], item["path"].rpartition("/")[2]) for item in refused["fit"] if item["severity"] == "warning"
     )
     assert warned == [
         ("address_absent", "@bindingInformation"),
         ("certificate_absent", "@bindingInformation"),
         ("folder_absent", "@physicalPath"),
+        ("isapi_cgi_absent", "@path"),
+        ("isapi_cgi_absent", "@path"),
+        ("isapi_filter_absent", "@path"),
         ("log_folder_absent", "@directory"),
     ], refused["fit"]
+    programs = [item["message"] for item in refused["fit"] if item["code"] == "isapi_cgi_absent"]
+    assert any("C:\\absent\\perl 5.exe is not" in text for text in programs) and not any(
+        "off.exe" in x for x in programs
+    )
+    assert codes(refused, "note") == {"share_not_checked"}, refused["fit"]
+    assert "*:443:shop.example (site " in " ".join(refused["expects"]["certificates"])
     assert "shop.example" in next(item["message"] for item in refused["fit"] if item["code"] == "certificate_absent")
 
 
@@ -123,7 +149,8 @@ def test_accepted_findings_let_the_change_pass_and_stay_visible(ansible_module: 
     done = ansible_module(web2, "config", accept_unfit=good, **options)
     assert not done.get("failed") and done["changed"], done["msg"]
     assert done["transaction"]["outcome"] == "committed"
-    assert [(item["accepted"], item["reason"]) for item in done["fit"]] == [(True, "comes with the next deployment")]
+    kept = [(item["accepted"], item["reason"]) for item in done["fit"] if item["severity"] != "note"]
+    assert kept == [(True, "comes with the next deployment")]
     assert done["missing_features"] == []
     # What is in force already is told, not refused.
     again = ansible_module(web2, "config", **options)

@@ -99,6 +99,13 @@ def test_from_one_server_to_another(
         look = ansible_module(web2, "shared_config", check=True, diff=True, **option)
     assert look["changed"] and not look.get("failed"), look.get("msg", look)
     assert look["diff"]["after"]["shared_config"]["enabled"]
+    assert {item["severity"] for item in look["fit"]} == {"note"} and look["missing_features"] == [], look["fit"]
+    library = web2.config_dir.parent / "authbas.dll"
+    library.rename(library.with_suffix(".aside"))
+    with unchanged(web2):
+        refused = ansible_module(web2, "shared_config", **option)
+    library.with_suffix(".aside").rename(library)
+    assert refused["failed"] and "Install-WindowsFeature -Name Web-Basic-Auth" in refused["msg"], refused
     enabled = ansible_module(web2, "shared_config", expected_fingerprints=pins, **option)
     assert enabled["changed"] and not enabled.get("failed"), enabled.get("msg", enabled)
     assert fingerprints(web2)["iisWasKey"] == golden["iisWasKey"]

@@ -58,6 +58,7 @@ ACCOUNTS = [
 ]
 # The libraries of the modules that a full IIS has in inetsrv, and the one of URL Rewrite.
 MODULES = [
+    "asp",
     "authanon",
     "authbas",
     "authcert",
@@ -278,15 +279,16 @@ def write_static_files(drive: Path) -> None:
 
 def write_modules(drive: Path) -> None:
     """The module libraries of IIS and of URL Rewrite, as files that nobody loads."""
-    for folder in (INETSRV, INETSRV.replace("system32", "syswow64")):
-        (drive / folder).mkdir(parents=True, exist_ok=True)
+    for inetsrv in (INETSRV, INETSRV.replace("system32", "syswow64")):
+        (drive / inetsrv).mkdir(parents=True, exist_ok=True)
         for name in MODULES:
-            (drive / folder / f"{name}.dll").write_bytes(b"MZ")
+            (drive / inetsrv / f"{name}.dll").write_bytes(b"MZ")
     for bits in ("Framework", "Framework64"):
-        for version, name in (("v2.0.50727", "webengine.dll"), ("v4.0.30319", "webengine4.dll")):
-            path = drive / "windows/Microsoft.NET" / bits / version / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(b"MZ")
+        for version, engine in (("v2.0.50727", "webengine.dll"), ("v4.0.30319", "webengine4.dll")):
+            folder = drive / "windows/Microsoft.NET" / bits / version
+            folder.mkdir(parents=True, exist_ok=True)
+            for name in (engine, "aspnet_filter.dll", "aspnet_isapi.dll"):
+                (folder / name).write_bytes(b"MZ")
 
 
 # --- schema --------------------------------------------------------------------------------------------------------
