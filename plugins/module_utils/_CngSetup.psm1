@@ -381,7 +381,7 @@ Function Undo-WebfarmCngSetup {
     }
     foreach ($saved in $Run.Journal.keys) {
         try {
-            Restore-WebfarmKey -Saved $saved -Journal $Run.Journal -Kept $Run.Kept
+            Restore-WebfarmKey -Saved $saved -Journal $Run.Journal -Kept $Run.Kept -Warning $Warning
         }
         catch {
             "the key $($saved.container): $(Get-WebfarmErrorText -ErrorRecord $_)"

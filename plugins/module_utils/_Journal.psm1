@@ -286,6 +286,7 @@ Function New-WebfarmUndoSet {
             after = $entry.after
             sddl = $entry.sddl
             file_path = $entry.file_path
+            foreign = [bool]$entry['foreign']
             kind = 'absent'
             undo_file = ''
         }
@@ -435,6 +436,38 @@ Function Remove-WebfarmFolder {
     }
 }
 
+Function Save-WebfarmFoundKey {
+    <#
+    .SYNOPSIS
+    Keeps a key that has to go in the undo set, protected for this machine. Returns the path.
+
+    .PARAMETER Container
+    Its container.
+
+    .PARAMETER Folder
+    The folder of the undo set.
+    #>
+    [CmdletBinding()]
+    [OutputType([string])]
+    param (
+        [Parameter(Mandatory = $true)]
+        [string]
+        $Container,
+
+        [Parameter(Mandatory = $true)]
+        [string]
+        $Folder
+    )
+
+    $info = [WebfarmKeyContainer]::Inspect($Container, 'cryptoapi')
+    $entry = @{ container = $Container; before = @{ exportable = $info.Exportable }; file_path = [string]$info.FilePath }
+    $kept = @{}
+    $kind = Save-WebfarmKey -Entry $entry -Kept $kept
+    $path = [System.IO.Path]::Combine($Folder, "$Container.$kind.found-$(Get-WebfarmUnixTime)")
+    [WebfarmProtectedFolder]::WriteFile($path, $kept[$Container])
+    return $path
+}
+
 Function Restore-WebfarmKey {
     <#
     .SYNOPSIS
@@ -448,6 +481,9 @@ Function Restore-WebfarmKey {
 
     .PARAMETER Kept
     What is still in memory; otherwise the undo set is read.
+
+    .PARAMETER Warning
+    A list that receives warnings.
     #>
     [CmdletBinding(SupportsShouldProcess = $true)]
     param (
@@ -461,7 +497,12 @@ Function Restore-WebfarmKey {
 
         [Parameter()]
         [hashtable]
-        $Kept = @{}
+        $Kept = @{},
+
+        [Parameter(Mandatory = $true)]
+        [AllowEmptyCollection()]
+        [System.Collections.Generic.List[string]]
+        $Warning
     )
 
     $name = $Saved.container
@@ -471,6 +512,13 @@ Function Restore-WebfarmKey {
     $info = [WebfarmKeyContainer]::Inspect($name, 'cryptoapi')
     if ($Saved.kind -eq 'absent') {
         if ($info.State -eq 'present' -and $info.Fingerprint -ne $Saved.after.fingerprint) {
+            if ($Saved.foreign -and $Journal.undo_folder) {
+                # The cmdlet that died made it, or somebody did since: it goes, and it is kept.
+                $copy = Save-WebfarmFoundKey -Container $name -Folder $Journal.undo_folder
+                $Warning.Add("The container $name did not exist before the change that is undone and was deleted. Its key is kept in $copy.")
+                [WebfarmKeyContainer]::Delete($name)
+                return
+            }
             throw "the container $name did not exist before and now holds a key that this run did not write ($($info.Fingerprint)); it was left alone"
         }
         if ($info.State -ne 'missing') {

@@ -211,7 +211,10 @@ Function Get-WebfarmSharedKey {
     foreach ($name in $script:containers) {
         $info = [WebfarmKeyContainer]::Inspect($name, 'cryptoapi')
         # What it will be, the cmdlet decides; the entry is filled in afterwards.
-        ConvertTo-WebfarmPlanEntry -Container $name -Info $info -After (ConvertTo-WebfarmKeyState -Info $info) -Changed $true
+        $entry = ConvertTo-WebfarmPlanEntry -Container $name -Info $info -After (ConvertTo-WebfarmKeyState -Info $info) -Changed $true
+        # When the cmdlet dies nobody has noted which key it made.
+        $entry.foreign = $true
+        $entry
     }
 }
 

@@ -402,7 +402,7 @@ Function Undo-WebfarmChange {
         # Each key and file is tried whatever became of the one before.
         $problems = @(
             foreach ($saved in $Journal.keys) {
-                & $attempt "the key $($saved.container)" { Restore-WebfarmKey -Saved $saved -Journal $Journal -Kept $Kept }
+                & $attempt "the key $($saved.container)" { Restore-WebfarmKey -Saved $saved -Journal $Journal -Kept $Kept -Warning $Warning }
             }
             foreach ($saved in $Journal.files) {
                 & $attempt $saved.path { Restore-WebfarmFile -Saved $saved -Journal $Journal -Kept $Kept -Warning $Warning }

@@ -10,11 +10,13 @@ fingerprints tell. Whether Microsoft's key file carries CNG keys is not document
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from test_transaction_target import HERE, UTILS, library_job, outcome_of, windows
 
 from lab import Farm, Host
 
@@ -192,6 +194,90 @@ def test_a_key_file_without_the_cng_keys_of_the_values(
     assert web2.services()["W3SVC"] == "running"
     warnings = " ".join(map(str, result.get("warnings", [])))
     assert "redirection.config was put back" in warnings and "edited" not in warnings, warnings
+
+
+IMPORT, WRITE, SAVE = (
+    "Read-KeyFile $rsa.ImportCspBlob",
+    "Read-KeyFile File.WriteAllBytes",
+    "Save-Redirection $Document.Save",
+)
+# a key file holds three RSA keys, then two CNG keys: what fails, at which write, how many calls behind it, how it ends
+FAULTS = [
+    # killed: between the RSA keys, behind the one that had no container, in a CNG key, before redirection.config, and
+    # when the cmdlet has done everything
+    ("before", IMPORT, 1, "killed"),
+    ("before", WRITE, 0, "killed"),
+    ("during", WRITE, 0, "killed"),
+    ("before", SAVE, 0, "killed"),
+    ("before", SAVE, 1, "killed"),
+    # a key, then redirection.config, cannot be written
+    ("once", IMPORT, 1, "rolled_back"),
+    ("once", SAVE, 0, "rolled_back"),
+    # the disk is full from the first write on, and from the second CNG key on: the first one cannot be put back then
+    ("full", "Write-KeyFile File.WriteAllBytes", 0, "rolled_back"),
+    ("full", WRITE, 1, "rollback_failed"),
+]
+
+
+def test_faults_at_the_writes_of_the_cmdlet(web1: Host, web2: Host, ansible_module: Module, tmp_path: Path) -> None:
+    """Each time: the journal or an undo brings back keys, files and services; nothing is left over."""
+    web1.oracle("create", "NetFrameworkConfigurationKey", "2048", "exportable")
+    carry_cng(web1, web2)
+    assert exported(web1, ansible_module, tmp_path / "share")["changed"]
+    share(web2, tmp_path / "share")
+    own, serving = fingerprints(web2), web2.http("/", "", 80)[0]
+    assert "NetFrameworkConfigurationKey" not in web2.containers() and serving == 200
+    folder = web2.drive_c / "lab/shared-steps"
+    folder.mkdir()
+    job = library_job() | {
+        "path": LOCAL,
+        "secret": SECRET,
+        "instrumented": ["_Deadman", "_Journal", "_Service", "_Transaction", "IISAdministration"],
+        "cases": [{"kind": kind, "step": step, "behind": behind} for kind, step, behind, _end in FAULTS],
+    }
+    job["modules"] += [
+        windows(UTILS / "_SharedConfig.psm1"),
+        windows(HERE / "files/IISAdministration/IISAdministration.psm1"),
+    ]
+    try:
+        results = outcome_of(web2, "shared_steps.ps1", folder, job, timeout=600)
+    finally:
+        shutil.rmtree(folder)
+
+    start, new = results["start"], results["new"]
+    assert results["enabled"]["outcome"] == "committed", results["enabled"]
+    kept = {"applicationHost.config", "administration.config"}
+    assert all((new["parts"][name] == mark) is (name in kept) for name, mark in start["parts"].items())
+    assert start["parts"]["NetFrameworkConfigurationKey"].startswith("missing")
+    # the way back without knowing the key: it is deleted, and kept
+    assert results["back"]["outcome"] == "undone" and results["reset"]["parts"] == start["parts"], results["back"]
+    assert any(name.startswith("NetFrameworkConfigurationKey.") for name in results["reset"]["found"])
+    for case, (kind, step, behind, end) in zip(results["cases"], FAULTS, strict=True):
+        name = f"{case['kind']} {case['step']}: {case['outcome']} {case['message']} {case['settled']}"
+        assert case["kind"] == kind and (case["step"] == step) is (step != SAVE or behind == 0), name
+        assert case["outcome"] == end, name
+        open_end = end != "rolled_back"
+        assert case["left"]["journal"] is open_end, name
+        if open_end:
+            assert case["left"]["parts"] != start["parts"], name
+            # on a mixture nothing runs, and nothing would start with Windows
+            assert set(case["left"]["services"].values()) <= {"stopped manual", "stopped disabled"}, name
+        assert case["settled"]["outcome"] == ("undone" if open_end else "none"), name
+        made = not case["left"]["parts"]["NetFrameworkConfigurationKey"].startswith("missing")
+        assert any("is kept in" in text and "NetFramework" in text for text in case["settled"]["warnings"]) is made, (
+            name
+        )
+        now = case["now"]
+        assert now["parts"] == start["parts"] and now["services"] == start["services"], name
+        assert not now["journal"] and not now["state"], name
+        # Microsoft's own backup of the keys is the cmdlet's affair
+        assert set(now["beside"]) - {"localKeys.backup"} == set(start["beside"]), name
+        assert SECRET not in json.dumps(case), name
+    assert any(
+        not case["left"]["parts"]["NetFrameworkConfigurationKey"].startswith("missing") for case in results["cases"]
+    )
+    assert fingerprints(web2) == own and "NetFrameworkConfigurationKey" not in web2.containers()
+    assert web2.http("/", "", 80)[0] == serving
 
 
 @pytest.mark.parametrize(
