@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from _support import CORPUS, NO_CORPUS, OWN_CONFIGURATION, ROOT, corpus, filled_configuration, name_of
-from test_windows_powershell import core_utils, run_pwsh
+from test_windows_powershell import run_work
 
 from ansible_collections.webfarm.iis.plugins.plugin_utils import _canonical as can
 
@@ -20,18 +20,16 @@ RUN_KEY = "a key of this run"
 
 
 def windows(folder: Path, cases: list[dict[str, Any]], schema: list[Path]) -> dict[str, Any]:
-    listing = folder / "canonical.json"
-    work = {
-        "add_type": str(core_utils("powershell") / "Ansible.ModuleUtils.AddType.psm1"),
-        "library": str(ROOT / "plugins" / "module_utils" / "_Canonical.cs"),
-        "schema": [str(path) for path in schema],
-        "cases": [
+    found: dict[str, Any] = run_work(
+        "canonical.ps1",
+        folder,
+        [ROOT / "plugins" / "module_utils" / "_Canonical.cs"],
+        schema=[str(path) for path in schema],
+        cases=[
             {"ignore": [], "overrides": [], "declared": False, "run_key": None} | case | {"path": str(case["path"])}
             for case in cases
         ],
-    }
-    listing.write_text(json.dumps(work), encoding="utf-8")
-    found: dict[str, Any] = run_pwsh("canonical.ps1", listing)
+    )
     return found
 
 

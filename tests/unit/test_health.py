@@ -5,16 +5,14 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from test_windows_powershell import UTILS, core_utils, run_pwsh
+from test_windows_powershell import UTILS, run_work
 
-pytest.importorskip("lab", reason="the lab's tools are not on PYTHONPATH")
 from lab import tls
 
 LAB = Path(__file__).resolve().parents[1] / "lab"
@@ -48,20 +46,14 @@ def test_the_greeting_names_the_site(site: subprocess.Popen[str], tmp_path: Path
         {"url": f"https://127.0.0.1:{port}/", "host_header": "other.example.com", "status": [200]},
         {"url": f"https://{NAME}:{port}/", "status": [204, 301]},
     ]
-    work = tmp_path / "work.json"
-    work.write_text(
-        json.dumps(
-            {
-                "add_type": str(core_utils("powershell") / "Ansible.ModuleUtils.AddType.psm1"),
-                "csharp": [str(UTILS / f"{name}.cs") for name in ("_KeyContainer", "_Configuration", "_Health")],
-                "library": str(UTILS / "_Service.psm1"),
-                "configuration": str(configuration),
-                "urls": urls,
-            }
-        ),
-        encoding="utf-8",
+    said = run_work(
+        "health.ps1",
+        tmp_path,
+        [UTILS / f"{name}.cs" for name in ("_KeyContainer", "_Configuration", "_Health")],
+        library=str(UTILS / "_Service.psm1"),
+        configuration=str(configuration),
+        urls=urls,
     )
-    said = run_pwsh("health.ps1", work)
     assert said[:2] == [None, None], said
     assert "does not answer" in said[2] and "does not answer" in said[3], said
     assert f"https://{NAME}:{port}/ at 127.0.0.1 answers 200, expected 204 or 301" in said[4], said

@@ -6,10 +6,9 @@
 from __future__ import annotations
 
 import base64
-import json
 from pathlib import Path
 
-from test_windows_powershell import HERE, UTILS, core_utils, run_pwsh
+from test_windows_powershell import HERE, UTILS, run_work
 
 LACKS = {
     "Farm-2026": "",
@@ -40,21 +39,15 @@ JUDGED = {
 
 def test_passwords_and_files(tmp_path: Path) -> None:
     (tmp_path / "here.config").write_bytes(b"\xff\xfe<\x00")
-    work = tmp_path / "work.json"
-    work.write_text(
-        json.dumps(
-            {
-                "add_type": str(core_utils("powershell") / "Ansible.ModuleUtils.AddType.psm1"),
-                "csharp": [str(HERE / "key_container_stub.cs"), str(UTILS / "_Logon.cs")],
-                "passwords": list(LACKS),
-                "folder": str(tmp_path),
-                "names": ["here.config", "absent.config"],
-                "errors": list(JUDGED),
-            }
-        ),
-        encoding="utf-8",
+    found = run_work(
+        "logon.ps1",
+        tmp_path,
+        [HERE / "key_container_stub.cs", UTILS / "_Logon.cs"],
+        passwords=list(LACKS),
+        folder=str(tmp_path),
+        names=["here.config", "absent.config"],
+        errors=list(JUDGED),
     )
-    found = run_pwsh("logon.ps1", work)
     assert dict(zip(LACKS, found["lacks"], strict=True)) == LACKS
     assert found["contents"] == [base64.b64encode(b"\xff\xfe<\x00").decode(), "missing"]
     assert found["secure"] == "System.Security.SecureString 1 True"

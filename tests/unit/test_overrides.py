@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import random
 import re
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 
 import pytest
 from _support import NO_CORPUS
-from test_windows_powershell import HERE, UTILS, core_utils, run_pwsh
+from test_windows_powershell import HERE, UTILS, run_work
 
 from ansible_collections.webfarm.iis.plugins.plugin_utils import _apphost, _overrides
 from lab import content, paths
@@ -40,15 +39,8 @@ def corpus(folder: Path) -> list[Path]:
 
 
 def windows(folder: Path, **work: Any) -> Any:
-    work["add_type"] = str(core_utils("powershell") / "Ansible.ModuleUtils.AddType.psm1")
-    work["sources"] = [
-        str(HERE / "key_container_stub.cs"),
-        str(UTILS / "_Configuration.cs"),
-        str(UTILS / "_Fit.cs"),
-    ]
-    listing = folder / "work.json"
-    listing.write_text(json.dumps(work), encoding="utf-8")
-    return run_pwsh("fit.ps1", listing)
+    csharp = [HERE / "key_container_stub.cs", UTILS / "_Configuration.cs", UTILS / "_Fit.cs"]
+    return run_work("fit.ps1", folder, csharp, **work)
 
 
 def test_an_override_changes_nothing_but_its_value(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_windows_powershell import MODULES, ROOT, UTILS, core_utils, csharp_of, own, run_pwsh
+from test_windows_powershell import MODULES, ROOT, UTILS, csharp_of, own, run_work
 
 from ansible_collections.webfarm.iis.plugins.plugin_utils import _selftest
 
@@ -34,16 +34,14 @@ VARIANTS: list[dict[str, Any]] = [
 @pytest.fixture(scope="module")
 def trial(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     module = next(path for path in MODULES if path.stem == "selftest")
-    plan = {
-        "sources": [str(path) for path in own(csharp_of(module))],
-        "add_type": str(core_utils("powershell") / "Ansible.ModuleUtils.AddType.psm1"),
-        "library": str(UTILS / "_Selftest.psm1"),
-        "variants": VARIANTS,
-        "names": IIS + OTHERS,
-    }
-    path = tmp_path_factory.mktemp("trial") / "plan.json"
-    path.write_text(json.dumps(plan), encoding="utf-8")
-    said = run_pwsh("cng_trial.ps1", path)
+    said = run_work(
+        "cng_trial.ps1",
+        tmp_path_factory.mktemp("trial"),
+        own(csharp_of(module)),
+        library=str(UTILS / "_Selftest.psm1"),
+        variants=VARIANTS,
+        names=IIS + OTHERS,
+    )
     return dict(said)
 
 

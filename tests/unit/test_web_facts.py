@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_windows_powershell import UTILS, core_utils, run_pwsh
+from test_windows_powershell import UTILS, run_work
 
 RSA, DPAPI = "RsaProtectedConfigurationProvider", "DataProtectionConfigurationProvider"
 CLOSED = (
@@ -70,19 +70,17 @@ def facts(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
         "</system.applicationHost></configuration>",
         encoding="utf-8",
     )
-    listing = folder / "work.json"
     csharp = ("_KeyContainer", "_Configuration", "_Protection", "_Canonical", "_WebConfig", "_CngKey")
     powershell = ("_Facts", "_Diagnosis", "_ServerFacts", "_FileFacts", "_WebFacts")
-    work = {
-        "add_type": str(core_utils("powershell") / "Ansible.ModuleUtils.AddType.psm1"),
-        "csharp": [str(UTILS / f"{name}.cs") for name in csharp],
-        "powershell": [str(UTILS / f"{name}.psm1") for name in powershell],
-        "configuration": str(folder / "applicationHost.config"),
-        "windows": str(folder / "windows"),
-        "run_keys": ["0f" * 32, "0e" * 32, None, "not a key"],
-    }
-    listing.write_text(json.dumps(work), encoding="utf-8")
-    found: list[dict[str, Any]] = run_pwsh("web_facts.ps1", listing)
+    found: list[dict[str, Any]] = run_work(
+        "web_facts.ps1",
+        folder,
+        [UTILS / f"{name}.cs" for name in csharp],
+        powershell=[str(UTILS / f"{name}.psm1") for name in powershell],
+        configuration=str(folder / "applicationHost.config"),
+        windows=str(folder / "windows"),
+        run_keys=["0f" * 32, "0e" * 32, None, "not a key"],
+    )
     return found
 
 

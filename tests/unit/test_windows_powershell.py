@@ -65,6 +65,15 @@ def run_pwsh(script: str, argument: Path) -> Any:
     return json.loads(done.stdout)
 
 
+def run_work(script: str, folder: Path, csharp: Iterable[Path] = (), /, **work: Any) -> Any:
+    """Run a script that begins with work.ps1, with these C# files compiled."""
+    work["add_type"] = str(core_utils("powershell") / "Ansible.ModuleUtils.AddType.psm1")
+    work["csharp"] = [str(path) for path in csharp]
+    listing = folder / f"{Path(script).stem}.json"
+    listing.write_text(json.dumps(work), encoding="utf-8")
+    return run_pwsh(script, listing)
+
+
 # --- syntax tree ----------------------------------------------------------------------------------------------------
 
 
@@ -306,14 +315,8 @@ def test_powershell_7_compiles_every_unit_without_warnings(tmp_path: Path) -> No
 
 
 def compile_on_7(units: dict[str, list[Path]], folder: Path) -> dict[str, str]:
-    listing = folder / "units.json"
-    content = {
-        "add_type": str(core_utils("powershell") / "Ansible.ModuleUtils.AddType.psm1"),
-        "units": [{"name": name, "sources": [str(path) for path in sources]} for name, sources in units.items()],
-    }
-    listing.write_text(json.dumps(content), encoding="utf-8")
-    said = run_pwsh("compile.ps1", listing)
-    return dict(said)
+    listed = [{"name": name, "sources": [str(path) for path in sources]} for name, sources in units.items()]
+    return dict(run_work("compile.ps1", folder, units=listed))
 
 
 def test_the_compilers_can_fail(tmp_path: Path) -> None:

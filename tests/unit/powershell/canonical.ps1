@@ -12,10 +12,7 @@ param (
 
 $ErrorActionPreference = 'Stop'
 
-$work = ConvertFrom-Json -InputObject ([System.IO.File]::ReadAllText($List))
-$addType = [ScriptBlock]::Create([System.IO.File]::ReadAllText($work.add_type))
-New-Module -Name AddType -ScriptBlock $addType | Import-Module -WarningAction SilentlyContinue
-$null = Add-CSharpType -References @([System.IO.File]::ReadAllText($work.library))
+. ([System.IO.Path]::Combine($PSScriptRoot, 'work.ps1')) -List $List
 
 $schema = New-Object -TypeName WebfarmEncryptedSchema
 foreach ($path in $work.schema) {

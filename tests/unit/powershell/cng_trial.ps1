@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 # Runs the self-test's trial with CNG keys against a small key store of its own, in the variants that Windows might turn out to be. The argument
-# is a JSON file: sources (the C# files), add_type (Ansible's compiler), library (_Selftest.psm1), variants. Prints for each what was found,
+# is a JSON file: csharp (the C# files), add_type (Ansible's compiler), library (_Selftest.psm1), variants. Prints for each what was found,
 # the answers, and the keys that are left. The store uses .NET's classes for cryptography, not the collection's code.
 param (
     [Parameter(Mandatory = $true)]
@@ -12,7 +12,6 @@ param (
 )
 
 $ErrorActionPreference = 'Stop'
-$plan = ConvertFrom-Json -InputObject ([System.IO.File]::ReadAllText($Path))
 $store = @'
 using System;
 using System.Collections.Generic;
@@ -197,14 +196,11 @@ namespace WebfarmTrial
     }
 }
 '@
-$addType = [ScriptBlock]::Create([System.IO.File]::ReadAllText($plan.add_type))
-New-Module -Name AddType -ScriptBlock $addType | Import-Module -WarningAction SilentlyContinue
-$sources = @($plan.sources | ForEach-Object -Process { [System.IO.File]::ReadAllText($_) })
-$null = Add-CSharpType -References ($sources + @($store))
-$library = [ScriptBlock]::Create([System.IO.File]::ReadAllText($plan.library))
+. ([System.IO.Path]::Combine($PSScriptRoot, 'work.ps1')) -List $Path -More $store
+$library = [ScriptBlock]::Create([System.IO.File]::ReadAllText($work.library))
 New-Module -Name Selftest -ScriptBlock $library | Import-Module -WarningAction SilentlyContinue
 
-$results = foreach ($variant in $plan.variants) {
+$results = foreach ($variant in $work.variants) {
     $keys = New-Object -TypeName WebfarmKeyStore
     foreach ($property in $variant.PSObject.Properties) {
         $keys.($property.Name) = $property.Value
@@ -228,7 +224,7 @@ $results = foreach ($variant in $plan.variants) {
         names = @($keys.Names | Sort-Object -Unique)
     }
 }
-$refused = foreach ($name in $plan.names) {
+$refused = foreach ($name in $work.names) {
     try {
         [WebfarmScratch]::Require($name)
         "$name is taken"

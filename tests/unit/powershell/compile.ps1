@@ -13,9 +13,7 @@ param (
 
 $ErrorActionPreference = 'Stop'
 
-$work = ConvertFrom-Json -InputObject ([System.IO.File]::ReadAllText($List))
-$addType = [ScriptBlock]::Create([System.IO.File]::ReadAllText($work.add_type))
-New-Module -Name AddType -ScriptBlock $addType | Import-Module -WarningAction SilentlyContinue
+. ([System.IO.Path]::Combine($PSScriptRoot, 'work.ps1')) -List $List
 
 $result = [ordered]@{}
 foreach ($unit in $work.units) {

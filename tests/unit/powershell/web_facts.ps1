@@ -13,11 +13,7 @@ param (
 
 $ErrorActionPreference = 'Stop'
 
-$work = ConvertFrom-Json -InputObject ([System.IO.File]::ReadAllText($List))
-$addType = [ScriptBlock]::Create([System.IO.File]::ReadAllText($work.add_type))
-New-Module -Name AddType -ScriptBlock $addType | Import-Module -WarningAction SilentlyContinue
-$sources = @($work.csharp | ForEach-Object -Process { [System.IO.File]::ReadAllText($_) })
-$null = Add-CSharpType -References $sources
+. ([System.IO.Path]::Combine($PSScriptRoot, 'work.ps1')) -List $List
 foreach ($path in $work.powershell) {
     $text = [System.IO.File]::ReadAllText($path).Replace("[System.Environment]::GetFolderPath('Windows')", "'$($work.windows)'")
     New-Module -Name ([System.IO.Path]::GetFileNameWithoutExtension($path)) -ScriptBlock ([ScriptBlock]::Create($text)) |
