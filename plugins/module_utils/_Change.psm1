@@ -489,7 +489,16 @@ Function Confirm-WebfarmChange {
     if ($null -ne $Change.Candidate) {
         $needed = Confirm-WebfarmCandidate -Change $Change
         if ($Change.Parameter.ContainsKey('accept_unfit') -or $Change['OwnPast']) {
-            Confirm-WebfarmFit -Change $Change -SchemaFolder ([System.IO.Path]::Combine((Get-WebfarmConfigurationFolder), 'schema'))
+            $fit = @{
+                Candidate = $Change.Candidate
+                Present = $Change.Live
+                Changes = $Change.Import.Count -gt 0 -or $Change.File.before_sha256 -ne $Change.File.after_sha256
+                OwnPast = [bool]$Change['OwnPast']
+                Accepted = $Change.Parameter['accept_unfit']
+                Result = $Change.Result
+                Warning = $Change.Warning
+            }
+            Confirm-WebfarmFit @fit
         }
     }
     $readers = @{

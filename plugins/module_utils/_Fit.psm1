@@ -9,6 +9,7 @@
 #AnsibleRequires -CSharpUtil ..module_utils._KeyContainer
 #AnsibleRequires -CSharpUtil ..module_utils._Configuration
 #AnsibleRequires -CSharpUtil ..module_utils._Fit
+#AnsibleRequires -PowerShell ..module_utils._Facts
 
 # How many findings a message lists; the result has all of them.
 $script:shownFindings = 8
@@ -434,41 +435,80 @@ Function Confirm-WebfarmFit {
     Throws for a candidate that decrypts and would still stop this server. Where nothing changes it only warns.
 
     .DESCRIPTION
-    It only warns as well where OwnPast is set: nothing may keep a server from going back to a state of its own.
+    It only warns as well for a configuration of the server's own past: nothing may keep a server from going back to one.
 
-    .PARAMETER Change
-    From New-WebfarmChange, with the candidate proven.
+    .PARAMETER Candidate
+    The parsed candidate, proven.
 
-    .PARAMETER SchemaFolder
-    inetsrv\config\schema
+    .PARAMETER Present
+    The parsed configuration that the server has.
+
+    .PARAMETER Changes
+    The server gets another configuration or other keys.
+
+    .PARAMETER OwnPast
+    The candidate is a configuration that this server had.
+
+    .PARAMETER Accepted
+    What accept_unfit names.
+
+    .PARAMETER Result
+    Receives fit, expects and missing_features.
+
+    .PARAMETER Warning
+    A list that receives warnings.
     #>
     [CmdletBinding()]
     param (
         [Parameter(Mandatory = $true)]
-        [hashtable]
-        $Change,
+        [object]
+        $Candidate,
 
         [Parameter(Mandatory = $true)]
-        [string]
-        $SchemaFolder
+        [object]
+        $Present,
+
+        [Parameter()]
+        [switch]
+        $Changes,
+
+        [Parameter()]
+        [switch]
+        $OwnPast,
+
+        [Parameter()]
+        [AllowNull()]
+        [object[]]
+        $Accepted,
+
+        [Parameter(Mandatory = $true)]
+        [AllowEmptyCollection()]
+        [System.Collections.IDictionary]
+        $Result,
+
+        [Parameter(Mandatory = $true)]
+        [AllowEmptyCollection()]
+        [System.Collections.Generic.List[string]]
+        $Warning
     )
 
-    foreach ($entry in $Change.Parameter['accept_unfit']) {
+    foreach ($entry in $Accepted) {
         if (-not "$($entry.reason)".Trim()) {
             throw "accept_unfit: $($entry.code) needs a reason. Nothing was changed."
         }
     }
-    $findings = @(Get-WebfarmFitFinding -File $Change.Candidate -Present $Change.Live -SchemaFolder $SchemaFolder)
-    $facts = @(ConvertTo-WebfarmFitFact -Finding $findings -Accepted $Change.Parameter['accept_unfit'])
-    $Change.Result.fit = $facts
-    $Change.Result.expects = Get-WebfarmExpectation -File $Change.Candidate
+    $schema = [System.IO.Path]::Combine((Get-WebfarmConfigurationFolder), 'schema')
+    $findings = @(Get-WebfarmFitFinding -File $Candidate -Present $Present -SchemaFolder $schema)
+    $facts = @(ConvertTo-WebfarmFitFact -Finding $findings -Accepted $Accepted)
+    $Result.fit = $facts
+    $Result.expects = Get-WebfarmExpectation -File $Candidate
     $open = @($facts | Where-Object -FilterScript { -not $_.accepted })
     $features = @($open | Where-Object -FilterScript { $_.feature } | ForEach-Object -Process { $_.feature } | Sort-Object -Unique)
-    $Change.Result.missing_features = $features
-    foreach ($entry in $Change.Parameter['accept_unfit']) {
+    $Result.missing_features = $features
+    foreach ($entry in $Accepted) {
         $used = @($facts | Where-Object -FilterScript { $_.code -eq $entry.code -and (-not $entry.path -or $entry.path -ceq $_.path) })
         if ($used.Count -eq 0) {
-            $Change.Warning.Add("accept_unfit: there is no finding $($entry.code) $($entry.path)".TrimEnd() + ' any more.')
+            $Warning.Add("accept_unfit: there is no finding $($entry.code) $($entry.path)".TrimEnd() + ' any more.')
         }
     }
     $install = ''
@@ -477,20 +517,19 @@ Function Confirm-WebfarmFit {
     }
     $errors = @($open | Where-Object -FilterScript { $_.severity -eq 'error' })
     $warnings = @($open | Where-Object -FilterScript { $_.severity -eq 'warning' })
-    $changes = $Change.Import.Count -gt 0 -or $Change.File.before_sha256 -ne $Change.File.after_sha256
-    if ($errors.Count -gt 0 -and $changes -and -not $Change['OwnPast']) {
-        throw "$($Change.Candidate.Name) does not fit this server, $($errors.Count) errors: $(Format-WebfarmFit -Fact $errors)$install " +
+    if ($errors.Count -gt 0 -and $Changes -and -not $OwnPast) {
+        throw "$($Candidate.Name) does not fit this server, $($errors.Count) errors: $(Format-WebfarmFit -Fact $errors)$install " +
         'Nothing was changed. What is to be taken as it is goes into accept_unfit with its code and the reason.'
     }
     if ($errors.Count -gt 0) {
         $known = 'The server has this configuration already'
-        if ($changes) {
+        if ($Changes) {
             $known = 'This configuration is one that the server had'
         }
-        $Change.Warning.Add("$known, and it does not fit: $(Format-WebfarmFit -Fact $errors)$install")
+        $Warning.Add("$known, and it does not fit: $(Format-WebfarmFit -Fact $errors)$install")
     }
     if ($warnings.Count -gt 0) {
-        $Change.Warning.Add("$($Change.Candidate.Name) on this server: $(Format-WebfarmFit -Fact $warnings)")
+        $Warning.Add("$($Candidate.Name) on this server: $(Format-WebfarmFit -Fact $warnings)")
     }
 }
 

@@ -406,19 +406,15 @@ Function Assert-WebfarmSharedFit {
     catch {
         $Change.Warning.Add("The local configuration cannot be compared with the shared one: $(Get-WebfarmSentence -ErrorRecord $_)")
     }
-    $asked = @{
-        Parameter = $Change.Parameter
+    $fit = @{
+        Candidate = $File
+        Present = $present
+        Changes = -not $InUse
+        Accepted = $Change.Parameter['accept_unfit']
         Result = $Change.Result
         Warning = $Change.Warning
-        Candidate = $File
-        Live = $present
-        Import = @()
-        File = @{ before_sha256 = ''; after_sha256 = '' }
     }
-    if (-not $InUse) {
-        $asked.File.after_sha256 = $File.Sha256
-    }
-    Confirm-WebfarmFit -Change $asked -SchemaFolder ([System.IO.Path]::Combine((Get-WebfarmConfigurationFolder), 'schema'))
+    Confirm-WebfarmFit @fit
 }
 
 Function Get-WebfarmExportRecord {
