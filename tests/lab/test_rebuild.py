@@ -91,6 +91,18 @@ def test_stops_early_for_whatever_is_missing_then_rebuilds(
     page.rename(page.with_name("legacy.aside"))
     with unchanged(web1, web2):
         run = playbook("webfarm.iis.rebuild", extra_vars=options)
+        # The module refuses by itself, when somebody goes past the role.
+        refused = ansible_module(
+            web2,
+            "config_backup",
+            state="restored",
+            src=str(archive),
+            restore_keys=True,
+            expected_fingerprints=pins,
+            opening_file=str(tmp_path / "custody.key"),
+        )
+    assert refused["failed"] and "does not fit this server" in refused["msg"], refused
+    assert "Web-Basic-Auth" in refused["msg"] and refused["missing_features"] == ["Web-Basic-Auth"], refused
     assert run.rc == 2 and run.changed == 0, run.text
     assert "Install-WindowsFeature -Name Web-Basic-Auth" in run.text and "Nothing was changed" in run.text
     found = cases(junit)
